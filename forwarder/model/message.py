@@ -1,0 +1,92 @@
+"""A message on its way: the octets that came, and the header lines that we put in front of them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from forwarder.model.address import Address
+from forwarder.model.destination import Destination
+from forwarder.model.envelope import MailOptions, RcptOptions
+
+
+class Content(Protocol):
+    """The original octets, dot-unstuffed, every line ended by CRLF. Never altered after it was made.
+
+    `head(limit)` and `chunks()` may be called any number of times, by several deliveries at once. What holds it
+    (memory, a file without a name) is freed when the last reference goes.
+    """
+
+    @property
+    def size(self) -> int:
+        """Octets in all."""
+        ...
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over all octets."""
+        ...
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether any octet is above 127."""
+        ...
+
+    def head(self, limit: int) -> bytes:
+        """Give the first `limit` octets, or all there are."""
+        ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the octets in order, in pieces of a bounded size (at most 1 MiB)."""
+        ...
+
+
+class MemoryContent:
+    """A `Content` that is held in memory."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self.size = len(octets)
+        self.eight_bit = not octets.isascii()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over all octets."""
+        return hashlib.sha256(self._octets).digest()
+
+    def head(self, limit: int) -> bytes:
+        """Give the first `limit` octets, or all there are."""
+        return self._octets[:limit]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the octets in one piece."""
+        if self._octets:
+            yield self._octets
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one destination is to get: `head` (complete header lines of ours, CRLF) and then the content.
+
+    `recipient` is the address of ours that led there (an alias, or an SRS address).
+    """
+
+    recipient: Address
+    destination: Destination
+    head: bytes
+    options: RcptOptions = field(default_factory=RcptOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One accepted message, ready to be handed on. `sender` is the rewritten MAIL FROM, None the null sender.
+
+    `original_sender` is the MAIL FROM as received: what recognises a sender's retry.
+    """
+
+    id: str
+    sender: Address | None
+    original_sender: Address | None
+    options: MailOptions
+    content: Content
+    deliveries: tuple[Delivery, ...]

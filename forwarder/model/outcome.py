@@ -1,0 +1,30 @@
+"""What became of one destination of one message in one attempt."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from forwarder.model.reply import Reply
+
+
+class Verdict(Enum):
+    """How an attempt ended for one destination."""
+
+    DELIVERED = "delivered"  # the next hop took responsibility: 250 after the dot
+    REFUSED = "refused"  # a permanent refusal: trying again would not help
+    DEFERRED = "deferred"  # a temporary refusal, or nobody could be asked
+    RUNNING = "running"  # the deadline came first; the attempt goes on and may yet deliver
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`reply` is the next hop's own where `remote`, otherwise one of ours that says what went wrong: never empty.
+
+    `relay` names who was asked, as `host[ip]:port`; "" when nobody was reached. `tls` is "" for clear text, otherwise
+    the protocol version.
+    """
+
+    verdict: Verdict
+    reply: Reply
+    relay: str = ""
+    remote: bool = False
+    tls: str = ""

@@ -1,0 +1,1 @@
+"""Running it: logs, systemd, control socket, reload."""

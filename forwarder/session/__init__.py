@@ -1,0 +1,1 @@
+"""One SMTP client's session: read `transaction.py` first."""
