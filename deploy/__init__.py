@@ -1,0 +1,1 @@
+"""What brings the gateway up on a machine, and the small demonstration of it."""
