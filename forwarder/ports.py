@@ -155,6 +155,10 @@ class EventLog(Protocol):
 class Limiter(Protocol):
     """Counts events per key over a sliding window."""
 
+    def room(self, key: str, limit: int, seconds: int) -> bool:
+        """Say whether `take` would succeed now, without counting."""
+        ...
+
     def take(self, key: str, limit: int, seconds: int) -> bool:
         """Count one event; say whether it is within `limit` per `seconds` (if not, it is not counted)."""
         ...

@@ -1,0 +1,35 @@
+"""What a message's own octets may make us refuse: loops, and header sections that nothing can be put in front of.
+
+Each check gives the reply to send, or None. The octets themselves (bare CR, LF, NUL) are judged while they arrive, in
+`smtp.inbound`. Left out on purpose: whether the content is wanted.
+"""
+
+from dataclasses import dataclass
+
+from forwarder.model.headers import Header
+from forwarder.model.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ContentLimits:
+    """`header_size` in octets, `hops` in Received lines."""
+
+    header_size: int = 1_000_000
+    hops: int = 50  # RFC 5321 6.3 asks for a large number, at least 100 in older texts; real paths are below 20
+
+
+def objection(head: bytes, header: Header, limits: ContentLimits) -> Reply | None:
+    """Say why a message that begins with `head` cannot be relayed to anybody, if it cannot."""
+    if head[:1] in (b" ", b"\t"):
+        # Put behind our own lines it would continue the last of them (RFC 5322 2.2.3).
+        return Reply(554, "5.6.0", "The message begins with white space, so it has no header: add one")
+    if header.size > limits.header_size:
+        return Reply(552, "5.3.4", f"The header section is longer than {limits.header_size} octets")
+    if len(header.all(b"received")) > limits.hops:  # RFC 5321 6.3
+        return Reply(554, "5.4.6", f"Mail loop: the message has passed through more than {limits.hops} servers")
+    return None
+
+
+def marks(header: Header) -> frozenset[bytes]:
+    """Give the addresses that the message was already delivered to, as `mark` writes them."""
+    return frozenset(field.value.lower() for field in header.all(b"delivered-to"))

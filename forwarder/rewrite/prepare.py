@@ -1,0 +1,29 @@
+"""From accepted recipients to deliveries: every destination once, with our header lines for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forwarder.model.destination import Destination, Hop
+from forwarder.model.envelope import Recipient
+from forwarder.model.message import Delivery
+from forwarder.rewrite import headers
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A recipient of ours and where its mail goes."""
+
+    recipient: Recipient
+    destinations: tuple[Destination, ...]
+
+
+def deliveries(routed: Sequence[Routed], trace: headers.Trace) -> tuple[Delivery, ...]:
+    """Give one delivery per mailbox and next hop, in the order of the recipients; the first alias names it."""
+    chosen: dict[tuple[tuple[str, str], Hop | None], Delivery] = {}
+    for one in routed:
+        address = one.recipient.address
+        head = headers.head(trace, address)
+        for destination in one.destinations:
+            key = (destination.address.key, destination.via)
+            chosen.setdefault(key, Delivery(address, destination, head, one.recipient.options))
+    return tuple(chosen.values())

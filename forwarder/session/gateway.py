@@ -1,0 +1,52 @@
+"""What a session works with: the rules, secrets and limits as they were when it began, and the ports.
+
+A reload makes a new `Gateway`; sessions keep the one that they were given.
+"""
+
+from dataclasses import dataclass, field
+
+from forwarder.model.address import Address
+from forwarder.policy.content import ContentLimits
+from forwarder.ports import Clock, Courier, EventLog, Limiter, Randomness, Resolver
+from forwarder.rewrite.srs import Srs
+from forwarder.rules import RuleSet
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Who we are and how far we go. Sizes in octets, `cutthrough_deadline` in seconds."""
+
+    hostname: str
+    postmaster: Address
+    message_size: int = 50_000_000
+    recipients: int = 100
+    cutthrough_deadline: float = 25.0
+    content: ContentLimits = field(default_factory=ContentLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that a session needs."""
+
+    settings: Settings
+    rules: RuleSet
+    srs: Srs
+    courier: Courier
+    resolver: Resolver
+    limiter: Limiter
+    clock: Clock
+    randomness: Randomness
+    log: EventLog
+
+    def new_id(self) -> str:
+        """Make an id of 16 letters and digits: ten of the time in milliseconds, so that ids sort, six random."""
+        number = int(self.clock.now().timestamp() * 1000) << 30 | self.randomness.getrandbits(30)
+        return "".join(_ALPHABET[number >> shift & 31] for shift in range(75, -5, -5))
+
+    @property
+    def day(self) -> int:
+        """Days since 1970-01-01, for SRS."""
+        return int(self.clock.now().timestamp()) // _DAY
