@@ -1,0 +1,34 @@
+"""Loops, and headers that nothing can be put in front of."""
+
+import pytest
+
+from forwarder.model.headers import split_header
+from forwarder.policy.content import ContentLimits, marks, objection
+
+LIMITS = ContentLimits(header_size=1000, hops=50)
+
+
+@pytest.mark.parametrize(
+    ("octets", "code"),
+    [
+        (b"Subject: x\r\n\r\nbody\r\n", 0),
+        (b"", 0),
+        (b"\r\nbody only\r\n", 0),
+        (b"no header at all\r\n", 0),
+        (b" folded\r\nSubject: x\r\n\r\n", 554),
+        (b"\tfolded\r\n", 554),
+        (b"X: " + b"y" * 1000 + b"\r\n\r\n", 552),
+        (b"Received: x\r\n" * 50 + b"\r\n", 0),
+        (b"Received: x\r\n" * 51 + b"\r\n", 554),
+        (b"RECEIVED :\r\n x\r\n" * 51 + b"\r\n", 554),
+        (b"Subject: x\r\n\r\n" + b"Received: x\r\n" * 60, 0),
+    ],
+)
+def test_objection(octets: bytes, code: int) -> None:
+    reply = objection(octets, split_header(octets), LIMITS)
+    assert (reply.code if reply else 0) == code
+
+
+def test_marks_are_read_without_case_and_folding() -> None:
+    header = split_header(b"delivered-TO:\r\n\tMe@Ours.Example\r\nDelivered-To: b@x\r\n\r\nDelivered-To: body@x\r\n")
+    assert marks(header) == {b"me@ours.example", b"b@x"}
