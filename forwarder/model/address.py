@@ -11,6 +11,7 @@ that RFC 5322 allows in headers only (comments, folding, display names).
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from unicodedata import is_normalized
 
 MAX_LOCAL = 64  # RFC 5321 4.5.3.1.1: what everybody must accept; longer ones exist (VERP, SRS) and are let through
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
@@ -115,6 +116,8 @@ def _to_ascii(name: str) -> str:
 
     if len(name) > MAX_DOMAIN:
         raise AddressError("the domain is empty or too long")
+    if not is_normalized("NFC", name):  # RFC 5891 5.3; lower() would turn the Kelvin sign into "k"
+        raise AddressError("the domain is not a valid internationalised name")
     try:
         # RFC 5891, without UTS 46's mapping: what merely looks like a name of ours must not become it.
         return idna.encode(name.lower(), strict=True).decode("ascii")

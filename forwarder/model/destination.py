@@ -1,11 +1,13 @@
 """Where a message goes next: a mailbox, and possibly an explicit next hop for it."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from forwarder.model.address import Address, AddressError, canonical_name
 
 _MAX_PORT = 65_535
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ def parse_hop(text: str) -> Hop:
     else:
         host, colon, tail = text.partition(":")
         port = tail if colon else None
-    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _MAX_PORT):
+    if port is not None and not (_PORT.fullmatch(port) and 0 < int(port) <= _MAX_PORT):
         raise AddressError(f"the port of a next hop is a number from 1 to {_MAX_PORT}")
     return Hop(_host(host), int(port) if port is not None else None)
 
 
 def _host(text: str) -> str:
+    if "%" in text:
+        raise AddressError("a next hop has no zone")  # ipaddress takes any character behind the "%"
     try:
         return str(ip_address(text.removeprefix("IPv6:")))
     except ValueError:
