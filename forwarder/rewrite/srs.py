@@ -39,8 +39,8 @@ from dataclasses import dataclass
 from forwarder.model.address import Address, AddressError, canonical_name, parse_domain, parse_mailbox
 
 TAG_LENGTH = 8  # base32 characters: 40 bits; only online guesses are possible, and they are counted
-MAX_AGE_LIMIT = 1000  # days: beyond it the stamp's cycle could not tell old from new
-_CYCLE = 1024
+_CYCLE = 1024  # days that a stamp can tell apart
+MAX_AGE_LIMIT = _CYCLE // 2  # days: the other half of the cycle is the future
 _SKEW = 1  # days by which a stamp may be ahead: clocks of two machines around midnight
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _SEPARATORS = ("=", "+", "-")
@@ -136,7 +136,7 @@ class Srs:
     def _check_age(self, age: int) -> None:
         if age > self._max_age:
             raise SrsError(
-                "the SRS address has expired" if age <= _CYCLE // 2 else "the SRS address is from the future"
+                "the SRS address has expired" if age <= MAX_AGE_LIMIT else "the SRS address is from the future"
             )
 
 
