@@ -21,7 +21,7 @@ from forwarder.config.schema import (
     TlsPolicy,
     Unauthenticated,
 )
-from forwarder.config.writing import as_text, as_tree
+from forwarder.config.writing import as_text, as_tree, tree_text
 
 __all__ = [
     "MAX_SIZE",
@@ -42,4 +42,5 @@ __all__ = [
     "load",
     "parse",
     "read",
+    "tree_text",
 ]

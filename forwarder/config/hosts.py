@@ -183,8 +183,6 @@ class Routes(Kind):
             raise Unfit(Flaw(text, f"expected a domain name as the key ({error})", _part(name))) from None
         try:
             hop = parse_hop(text if isinstance(text, str) else "")
-            if "%" in hop.host:
-                raise AddressError("the address has a scope")
         except AddressError as error:
             example = '"[192.0.2.9]:25" or "mx.example.org:25"'
             raise Unfit(Flaw(text, f"expected a next hop such as {example} ({error})", _part(name))) from None
@@ -215,7 +213,7 @@ class Relay(Kind):
             hop = parse_hop(host.removesuffix("/"))
         except AddressError:
             hop = None
-        if hop is None or "%" in hop.host or (scheme, slashes) != ("smtp", "://") or not _fits_login(user, at):
+        if hop is None or (scheme, slashes) != ("smtp", "://") or not _fits_login(user, at):
             raise Unfit(Flaw(value, 'expected a URL such as "smtp://user@mail.example.org:587", or "" for none'))
         return Smarthost(hop if hop.port is not None else Hop(hop.host, _SUBMISSION_PORT), user)
 

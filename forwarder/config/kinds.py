@@ -16,6 +16,8 @@ from pathlib import Path
 
 from forwarder.config.units import duration_text, parse_duration, parse_size, size_text
 
+_DAY = 86_400.0  # seconds
+
 Toml = str | int | bool | list["Toml"] | dict[str, "Toml"]
 
 
@@ -118,11 +120,12 @@ class Size(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Duration(Kind):
-    """Seconds within bounds; `because` says why the upper bound is what it is."""
+    """Seconds within bounds; `because` says why the upper bound is what it is. With `days`, whole days alone."""
 
     low: str
     high: str
     because: str = ""
+    days: bool = False
 
     def read(self, value: object) -> float:
         """Give seconds."""
@@ -130,9 +133,11 @@ class Duration(Kind):
             seconds = parse_duration(value) if isinstance(value, str) else -1.0
         except ValueError:
             seconds = -1.0
-        if not parse_duration(self.low) <= seconds <= parse_duration(self.high):
+        in_bounds = parse_duration(self.low) <= seconds <= parse_duration(self.high)
+        if not in_bounds or (self.days and seconds % _DAY):
+            what = 'whole days such as "21d"' if self.days else 'a duration such as "25s" or "1h30m"'
             reason = f": {self.because}" if self.because else ""
-            text = f'expected a duration such as "25s" or "1h30m", from {self.low} to {self.high}{reason}'
+            text = f"expected {what}, from {self.low} to {self.high}{reason}"
             raise Unfit(Flaw(value, text))
         return seconds
 

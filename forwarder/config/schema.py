@@ -80,6 +80,7 @@ class LogLevel(Enum):
 
     DEBUG = "debug"
     INFO = "info"
+    NOTICE = "notice"
     WARNING = "warning"
     ERROR = "error"
 
@@ -138,8 +139,8 @@ class SenderRewriting(Section, frozen=True, kw_only=True):
 
     domain: Annotated[str, Domain("fwd.example.org", or_empty="the host name")] = ""
     secrets: Annotated[Path, File(secret=True)] = Path("srs.secrets")
-    # The day stamp of SRS has 1024 values: half of them must lie in the future for a stamp to be told apart.
-    max_age: Annotated[float, Duration("1d", "500d")] = 1_814_400.0
+    # Whole days, as the stamp of SRS counts them: it comes round after 1024.
+    max_age: Annotated[float, Duration("1d", "1000d", days=True)] = 1_814_400.0
 
 
 class Signing(Section, frozen=True, kw_only=True):

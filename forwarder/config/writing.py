@@ -19,7 +19,12 @@ def as_tree(section: Section) -> dict[str, Toml]:
 
 def as_text(config: Config) -> str:
     """Give the configuration as TOML."""
-    return "\n".join(_table("", as_tree(config))).lstrip("\n") + "\n"
+    return tree_text(as_tree(config))
+
+
+def tree_text(tree: dict[str, Toml]) -> str:
+    """Give a tree of plain values as TOML; the keys of a table come before the tables within it."""
+    return "\n".join(_table("", tree)) + "\n"
 
 
 def _table(name: str, table: dict[str, Toml]) -> Iterator[str]:
