@@ -1,0 +1,109 @@
+"""One connection to a next hop: the shell that performs what the state machine of `smtp.client` commands.
+
+`Line.carry` never raises for what the peer or the network does: everything ends in `Decided` values. It does raise
+what reading the content raises; the connection is then in the middle of a message and has to be closed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from forwarder.delivery.route import Target
+from forwarder.delivery.settings import Timeouts
+from forwarder.ports import Connection, ConnectionLost
+from forwarder.smtp.client import Client, Command, Decided, Send, SendContent, Stage, StartTls, Transaction
+from forwarder.smtp.outbound import stuffed
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A message for one connection: its envelope, its octets (asked for once), and who is told of each recipient."""
+
+    transaction: Transaction
+    pieces: Callable[[], Iterable[bytes]]
+    decided: Callable[[Decided], None]
+
+
+class Line:
+    """A connection with its client. `handshake_failed` says that TLS was what ended it."""
+
+    def __init__(self, target: Target, connection: Connection, client: Client, timeouts: Timeouts) -> None:
+        self.target = target
+        self.client = client
+        self.handshake_failed = False
+        self._connection = connection
+        self._timeouts = timeouts
+
+    @property
+    def tls(self) -> str:
+        """The TLS version, "" in clear text."""
+        return self._connection.tls.version if self._connection.tls else ""
+
+    async def carry(self, load: Load) -> None:
+        """Offer a message and wait until every recipient is decided."""
+        await self._run(self.client.begin(load.transaction), load)
+
+    async def hang_up(self) -> None:
+        """Say QUIT where that makes sense, then close; never raises."""
+        try:
+            if self.client.idle:
+                await self._run(self.client.leave(), None)
+        finally:
+            await self._connection.close()
+
+    async def close(self) -> None:
+        """Close at once."""
+        await self._connection.close()
+
+    async def _run(self, commands: list[Command], load: Load | None) -> None:
+        try:
+            while commands or self.client.stage:
+                commands = await self._perform(commands, load) if commands else await self._hear()
+        except ConnectionLost as lost:
+            self.handshake_failed = self.client.stage is Stage.HANDSHAKE
+            await self._perform(await self._give_up(str(lost)), load)
+
+    async def _perform(self, commands: list[Command], load: Load | None) -> list[Command]:
+        """Carry commands out; one that ends in an event of its own comes last and gives what follows."""
+        for command in commands:
+            match command:
+                case Decided():
+                    assert load is not None
+                    load.decided(command)
+                case Send(octets):
+                    await self._connection.write([octets], self._timeouts.content)
+                case StartTls():
+                    await self._connection.start_tls(self.target.host, self._timeouts.handshake)
+                    return self.client.secured()
+                case SendContent():
+                    assert load is not None
+                    await self._connection.write(self._until_dot(load.pieces()), self._timeouts.content)
+                    return self.client.receive(b"")
+        return []
+
+    def _until_dot(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Give the content on the wire, and note the moment before its last piece."""
+        held = b""
+        for piece in stuffed(pieces):
+            if held:
+                yield held
+            held = piece
+        self.client.dot_sent()
+        yield held
+
+    async def _hear(self) -> list[Command]:
+        stage = self.client.stage
+        assert stage is not None
+        octets = await self._connection.read(self._timeouts.of(stage))
+        if not octets:
+            raise ConnectionLost("connection closed by the next hop")
+        return self.client.receive(octets)
+
+    async def _give_up(self, reason: str) -> list[Command]:
+        stage = self.client.stage
+        commands: list[Command] = []
+        if stage in (Stage.CONTENT, Stage.DOT):  # it may have said why before it hung up
+            with suppress(ConnectionLost):
+                commands = self.client.receive(await self._connection.read(0))
+        waiting = f" while waiting for {stage.value}" if stage else ""
+        return commands + self.client.lost(f"{self.target}: {reason}{waiting}")

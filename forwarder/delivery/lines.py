@@ -1,0 +1,97 @@
+"""All connections of the courier: opened, kept for a while, used again, closed in the background.
+
+The bookkeeping is `pool`'s; here it gets its connections, its clock and its sweeper.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from ipaddress import ip_address
+
+from forwarder.delivery.line import Line
+from forwarder.delivery.pool import Pool, PoolKey, Use
+from forwarder.delivery.route import Target
+from forwarder.delivery.settings import CourierSettings
+from forwarder.ports import Clock, Dialer
+from forwarder.smtp.client import Client, TlsUse
+
+
+class Lines:
+    """Opens, lends and takes back lines. Those lent belong to the borrower until `give_back`."""
+
+    def __init__(self, settings: CourierSettings, dialer: Dialer, clock: Clock) -> None:
+        self._settings = settings
+        self._dialer = dialer
+        self._clock = clock
+        self._pool: Pool[Line] = Pool(settings.limits)
+        self._lent: dict[Line, tuple[PoolKey, Use]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many are idle."""
+        return len(self._pool)
+
+    def reuse(self, target: Target) -> Line | None:
+        """Lend an idle line to that target, if there is one."""
+        key = self._key(target, self._settings.tls)
+        found = self._pool.take(key, self._clock.monotonic())
+        if found is None:
+            return None
+        line, use = found
+        self._lent[line] = key, use
+        return line
+
+    async def open(self, target: Target, tls: TlsUse) -> Line:
+        """Lend a new line; raise `ConnectionLost`."""
+        key = self._key(target, tls)
+        timeouts = self._settings.timeouts
+        connection = await self._dialer.connect(
+            target.address, target.port, source=key.source, timeout=timeouts.connect
+        )
+        line = Line(target, connection, Client(self._settings.ehlo_name, tls), timeouts)
+        self._lent[line] = key, Use(self._clock.monotonic())
+        return line
+
+    async def give_back(self, line: Line) -> None:
+        """Keep a line for the next message if it is in order, otherwise close it."""
+        key, use = self._lent.pop(line)
+        if not line.client.idle:
+            await line.close()
+            return
+        self._hang_up(self._pool.put(key, line, use.once_more(), self._clock.monotonic()))
+        if self._sweeper is None and len(self._pool):
+            self._sweeper = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Close whatever is idle and end the background work."""
+        if self._sweeper:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        self._hang_up(self._pool.clear())
+        await asyncio.gather(*self._background)
+
+    def _key(self, target: Target, tls: TlsUse) -> PoolKey:
+        return PoolKey(target.address, target.port, tls, self._source(target.address))
+
+    def _source(self, address: str) -> str | None:
+        version = ip_address(address).version
+        return next(
+            (source for source in self._settings.source_addresses if ip_address(source).version == version), None
+        )
+
+    def _hang_up(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._start(line.hang_up())
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)  # the loop holds tasks weakly
+        task.add_done_callback(self._background.discard)
+
+    async def _sweep(self) -> None:
+        while len(self._pool):
+            await asyncio.sleep(self._settings.limits.idle / 2)
+            self._hang_up(self._pool.expired(self._clock.monotonic()))
+        self._sweeper = None

@@ -1,0 +1,69 @@
+"""What was delivered of messages that as a whole were not: so that a sender's retry does not make second copies.
+
+A sender who was told 451 sends the whole message again, also to those who have got it. An entry is what recognises the
+same message for the same destination: who sent it, to which address of ours, where that leads, and the digest of its
+octets. Bounded in number and time, the oldest go first; in memory alone, so a restart forgets. Pure.
+"""
+
+from dataclasses import dataclass
+
+from forwarder.model.destination import Hop
+from forwarder.model.message import Delivery, Outgoing
+from forwarder.model.outcome import Outcome
+from forwarder.ports import Clock
+
+MAX_ENTRIES = 100_000
+MAX_AGE = 86_400  # seconds: senders that retry at all do so several times a day
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Recognises one destination of one message, however often the sender sends it."""
+
+    sender: tuple[str, str] | None
+    recipient: tuple[str, str]
+    destination: tuple[str, str]
+    via: Hop | None
+    digest: bytes
+
+
+def key_of(message: Outgoing, delivery: Delivery, digest: bytes) -> Key:
+    """Give the key of one delivery; `digest` is that of the content."""
+    sender = message.original_sender.key if message.original_sender else None
+    destination = delivery.destination
+    return Key(sender, delivery.recipient.key, destination.address.key, destination.via, digest)
+
+
+class Memory:
+    """Outcomes of deliveries by key."""
+
+    def __init__(self, clock: Clock, entries: int = MAX_ENTRIES, seconds: float = MAX_AGE) -> None:
+        self._clock = clock
+        self._entries = entries
+        self._seconds = seconds
+        self._known: dict[Key, tuple[float, Outcome]] = {}  # in the order in which they were made
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: Key) -> Outcome | None:
+        """Give what is remembered."""
+        self._expire()
+        found = self._known.get(key)
+        return found[1] if found else None
+
+    def put(self, key: Key, outcome: Outcome) -> None:
+        """Remember; an entry that is there already keeps its age."""
+        self._expire()
+        self._known.setdefault(key, (self._clock.monotonic(), outcome))
+        if len(self._known) > self._entries:
+            del self._known[next(iter(self._known))]
+
+    def forget(self, key: Key) -> None:
+        """Remove an entry, if there is one."""
+        self._known.pop(key, None)
+
+    def _expire(self) -> None:
+        oldest = self._clock.monotonic() - self._seconds
+        while self._known and (first := next(iter(self._known))) and self._known[first][0] <= oldest:
+            del self._known[first]
