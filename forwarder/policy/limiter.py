@@ -50,6 +50,14 @@ class SlidingLimiter:
         self._max_keys = max_keys
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
+    def room(self, key: str, limit: int, seconds: int) -> bool:
+        """Say whether `take` would succeed now, without counting."""
+        window = self._windows.get(key)
+        if window is None:
+            return limit > 0
+        window.forget(self._monotonic() - seconds)
+        return window.total < limit
+
     def take(self, key: str, limit: int, seconds: int) -> bool:
         """Count one event; say whether it is within `limit` per `seconds` (if not, it is not counted)."""
         now = self._monotonic()

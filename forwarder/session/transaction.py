@@ -128,14 +128,14 @@ class Session:
             return self._refuse(Reply(553, "5.1.7", f"This sender cannot be written to later: {error}"), "mail")
         if command.options.size > self.message_size:  # RFC 1870 6.1
             reply = Reply(552, "5.3.4", f"The message is larger than {self.message_size} octets")
-            return self._refuse(reply, "mail", size=command.options.size, **{"from": command.sender or "<>"})
+            return self._refuse(reply, "mail", size=command.options.size, from_=command.sender or "<>")
         await self._find_reverse_name()
         self._begin(command.sender, return_path, command.options)
         return Reply(250, "2.1.0", "Sender noted")
 
     def _begin(self, sender: Address | None, return_path: Address | None, options: MailOptions) -> None:
         message_id = self._gateway.new_id()
-        log = self._log.bind(**{"id": message_id, "from": sender or "<>"})
+        log = self._log.bind(id=message_id, from_=sender or "<>")
         self._transaction = _Transaction(message_id, sender, return_path, options, log)
 
     async def rcpt(self, argument: bytes) -> Reply:

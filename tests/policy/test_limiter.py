@@ -77,3 +77,14 @@ def test_memory_per_key_is_bounded_however_high_the_limit() -> None:
         clock.advance(0.01)
         limiter.take("a", 1_000_000, 100)
     assert len(limiter._windows["a"].groups) <= 258
+
+
+@given(st.lists(st.integers(0, 20), max_size=50), st.integers(0, 5))
+def test_room_foretells_take_and_counts_nothing(steps: list[int], limit: int) -> None:
+    clock = FakeClock()
+    limiter = SlidingLimiter(clock.monotonic)
+    for step in steps:
+        clock.advance(step)
+        foretold = limiter.room("key", limit, 30)
+        assert limiter.room("key", limit, 30) == foretold
+        assert limiter.take("key", limit, 30) == foretold
