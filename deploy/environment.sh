@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by deploy/quickstart and deploy/test: gives them a Python with everything they need.
 #
-#   prepare_environment          what the gateway needs
+#   prepare_environment run      what the gateway needs
 #   prepare_environment test     the same, and the tools of the tests
 #
 # Afterwards $python is that interpreter, and Python code finds this checkout first. The environment lies in .venv of the
@@ -55,21 +55,22 @@ make_venv() {
 }
 
 prepare_environment() {
-    local extra=${1:-} venv=${FORWARDER_VENV:-$root/.venv} stamp wanted
+    local purpose=$1 venv=${FORWARDER_VENV:-$root/.venv} stamp wanted what=.
+    [[ $purpose == run ]] || what=".[$purpose]"
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
     python=$venv/bin/python
     if [[ -n ${FORWARDER_VENV:-} ]]; then
         [[ -x $python ]] || fail "FORWARDER_VENV names $venv, which has no bin/python"
         return
     fi
-    stamp=$venv/forwarder-${extra:-run}.stamp
-    wanted=$(fingerprint "$extra")
+    stamp=$venv/forwarder-$purpose.stamp
+    wanted=$(fingerprint "$purpose")
     if [[ -x $python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
         return
     fi
     "$python" -m pip --version >/dev/null 2>&1 || make_venv "$venv"
     printf 'Installing packages from PyPI into %s (once; needs a minute at most)\n' "$venv"
     (cd -- "$root" && "$python" -m pip install --quiet --no-input --disable-pip-version-check --retries 5 \
-        --editable ".${extra:+[$extra]}") </dev/null || fail "the packages could not be installed: see above"
+        --editable "$what") </dev/null || fail "the packages could not be installed: see above"
     printf '%s\n' "$wanted" >"$stamp"
 }

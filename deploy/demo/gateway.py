@@ -1,0 +1,123 @@
+"""Runs `forwarder serve` as a child of this process, and stops it again.
+
+    async with gateway(Path("forwarder.toml"), lines.append) as child: ...
+
+The child lives no longer than we do: it is stopped at the end of the block, and the kernel kills it should we be killed
+before that. It is up when it says so by systemd's protocol (READY=1). Every line that it logs is handed to `hear`.
+
+Can fail: `GatewayError` with the last lines of its log, when it does not come up.
+
+Left out on purpose: restarting it. Linux only.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+_READY_WITHIN = 30.0  # seconds; a slow disk and a cold cache included
+_STOP_WITHIN = 15.0
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+Hear = Callable[[str], None]
+
+
+class GatewayError(Exception):
+    """The gateway did not come up; the text says what it said."""
+
+
+@asynccontextmanager
+async def gateway(config: Path, hear: Hear) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a gateway for as long as the block lasts."""
+    last: deque[str] = deque(maxlen=20)
+
+    def listen(line: str) -> None:
+        last.append(line)
+        hear(line)
+
+    with _notifications(config.parent / "ready.sock") as ready:
+        environ = {**os.environ, "FORWARDER_CONFIG": str(config), "NOTIFY_SOCKET": ready.getsockname()}
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "forwarder", "serve"),
+            env=environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us to handle
+            preexec_fn=_die_with_parent,
+        )
+        reading = asyncio.create_task(_read(child, listen))
+        try:
+            await _come_up(child, ready, reading, last)
+            yield child
+        finally:
+            await _stop(child)
+            await reading
+
+
+async def _come_up(
+    child: asyncio.subprocess.Process, ready: socket.socket, reading: asyncio.Task[None], last: deque[str]
+) -> None:
+    said = asyncio.create_task(_said_ready(ready))
+    ended = asyncio.create_task(child.wait())
+    done, _ = await asyncio.wait({said, ended}, timeout=_READY_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+    for task in (said, ended):
+        task.cancel()
+    await asyncio.gather(said, ended, return_exceptions=True)
+    if said in done:
+        return
+    if ended in done:
+        await reading
+        what = f"The gateway ended with status {child.returncode}."
+    else:
+        what = f"The gateway was not ready within {_READY_WITHIN:.0f} seconds."
+    raise GatewayError("\n".join([what, *last]))
+
+
+async def _said_ready(ready: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while b"READY=1" not in (await loop.sock_recv(ready, 4096)).split(b"\n"):
+        pass
+
+
+async def _read(child: asyncio.subprocess.Process, hear: Hear) -> None:
+    assert child.stdout
+    while line := await child.stdout.readline():
+        hear(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.wait(), _STOP_WITHIN)
+    with contextlib.suppress(ProcessLookupError):  # its workers too; normally nobody is left
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
+
+
+@contextlib.contextmanager
+def _notifications(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.setblocking(False)
+        path.unlink(missing_ok=True)
+        ready.bind(str(path))
+        try:
+            yield ready
+        finally:
+            path.unlink(missing_ok=True)
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
