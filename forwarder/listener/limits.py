@@ -1,0 +1,91 @@
+"""How far a client may go, and who is counted together.
+
+`ListenerLimits` are the numbers; `Admission` counts connections, in all and per client. Both are of one process.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from forwarder.model.reply import Reply
+
+TOO_MANY = Reply(421, "4.7.0", "Too many connections: try again later", close=True)
+TOO_MANY_OF_YOURS = Reply(421, "4.7.0", "Too many connections from your network: try again later", close=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Times in seconds, sizes in octets.
+
+    `banner_delay`: who talks in this time before the banner is no mail server (RFC 5321 3.1). 0.1 s finds those that
+    send without listening at all, which is most, and costs an honest client nothing that it would notice; with 0 only
+    what has already arrived counts.
+    `data_rate`: the least that must arrive in each `data_grace` seconds, on average, while a message is sent.
+    `overrun`: a message that is too large is read to its end, so that the sender learns why, but at most this many
+    times the largest size; then the connection is cut.
+    `errors` and `idle_commands` (those that lead nowhere: NOOP, RSET, VRFY, HELP, EHLO) count since the last accepted
+    message, `commands` over the session.
+    """
+
+    connections: int = 1000
+    connections_per_client: int = 20
+    banner_delay: float = 0.1
+    proxy_timeout: float = 5.0
+    command_timeout: float = 300.0  # RFC 5321 4.5.3.2.7
+    data_timeout: float = 180.0  # per read, RFC 5321 4.5.3.2.5
+    handshake_timeout: float = 30.0
+    session_time: float = 7200.0
+    data_rate: int = 100  # octets per second
+    data_grace: float = 60.0
+    overrun: int = 2
+    commands: int = 10_000
+    errors: int = 20
+    idle_commands: int = 100
+    auth_attempts: int = 5
+    command_line: int = 2048  # RFC 5321 4.5.3.1.4 asks for 512; RFC 6531, 3461 and 1870 add to it
+    auth_line: int = 12_288  # RFC 4954 4
+
+
+class Admission:
+    """Counts connections. IPv6 clients count per /64, which is what one client is given."""
+
+    def __init__(self, limits: ListenerLimits) -> None:
+        self._limits = limits
+        self._clients: Counter[str] = Counter()
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for anybody."""
+        return self._clients.total() >= self._limits.connections
+
+    def enter(self, address: str) -> Reply | None:
+        """Count a connection; or give the reply that refuses it, and do not count it."""
+        network = network_of(address)
+        if self.full:
+            return TOO_MANY
+        if self._clients[network] >= self._limits.connections_per_client:
+            return TOO_MANY_OF_YOURS
+        self._clients[network] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """Stop counting a connection that was let in."""
+        network = network_of(address)
+        self._clients[network] -= 1
+        if not self._clients[network]:
+            del self._clients[network]
+
+
+def canonical_address(text: str) -> str:
+    """Give an IP address in its usual form, without a zone, an IPv4-mapped one (RFC 4291 2.5.5.2) as IPv4."""
+    address = ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def network_of(address: str) -> str:
+    """Give what is counted together: an IPv4 address, or the /64 of an IPv6 one."""
+    parsed = ip_address(address)
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Address(int(parsed) >> 64 << 64))
+    return str(parsed)
