@@ -47,20 +47,28 @@ def compare(old: RuleSet, new: RuleSet) -> Change:
     added: set[Place] = set()
     removed: set[Place] = set()
     changed: set[Place] = set()
-    nothing: dict[Identity, Rule] = {}
     seen: set[tuple[int, int]] = set()
     for domain in {**old.tables, **new.tables}:
         before, after = old.tables.get(domain), new.tables.get(domain)
         if (id(before), id(after)) in seen:
             continue  # domains of one section share their table
         seen.add((id(before), id(after)))
-        was = _by_identity(before) if before else nothing
-        now = _by_identity(after) if after else nothing
+        was, now = _by_identity(before, after), _by_identity(after, before)
         added.update(rule.place for identity, rule in now.items() if identity not in was)
         removed.update(rule.place for identity, rule in was.items() if identity not in now)
         changed.update(rule.place for identity, rule in now.items() if identity in was and was[identity] != rule)
     return Change(len(added), len(removed), len(changed), new.total, old.total)
 
 
-def _by_identity(table: Table) -> dict[Identity, Rule]:
-    return {(rule.kind.value, rule.name, str(rule.senders or "")): rule for rule in table.rules()}
+def _by_identity(table: Table | None, other: Table | None) -> dict[Identity, Rule]:
+    """Give the rules of a table, without plain lines that are the same in the other."""
+    if table is None:
+        return {}
+    theirs = other.plain if other is not None else {}
+    same = {
+        name
+        for name, number in table.plain.items()
+        if other is not None and name in theirs and table.lines.text(number) == other.lines.text(theirs[name])
+    }
+    plain = (table.lines.rule(number) for name, number in table.plain.items() if name not in same)
+    return {(rule.kind.value, rule.name, str(rule.senders or "")): rule for rule in (*plain, *table.written())}

@@ -49,7 +49,7 @@ def check_routes(tables: Mapping[str, Table], sections: Mapping[str, Place], pos
     `sections` says where each domain is first named: there stands what is wrong with the configured postmaster.
     """
     distinct = {id(table): (domain, table) for domain, table in tables.items()}
-    starts = [(rule, domain) for domain, table in distinct.values() for rule in table.rules() if _stays(rule, tables)]
+    starts = [(rule, domain) for domain, table in distinct.values() for rule in _staying(table, tables)]
     search = _Search(tables, sections, _STEPS + _STEPS_PER_RULE * len(starts))
     search.all_of(starts)
     for senders, those in _by_senders(starts).items():
@@ -71,8 +71,16 @@ def _by_senders(starts: list[tuple[Rule, str]]) -> dict[Senders, list[tuple[Rule
     return classes
 
 
+def _staying(table: Table, tables: Mapping[str, Table]) -> Iterator[Rule]:
+    """Give the rules that may send to a domain of ours."""
+    for number in table.plain.values():
+        plain = table.lines.plain(number)
+        if plain is not None and plain[1] in tables:
+            yield table.lines.rule(number)
+    yield from (rule for rule in table.written() if _stays(rule, tables))
+
+
 def _stays(rule: Rule, tables: Mapping[str, Table]) -> bool:
-    """Whether a rule may send to a domain of ours."""
     return isinstance(rule.action, Send) and any(_target_stays(target, tables) for target in rule.action.targets)
 
 

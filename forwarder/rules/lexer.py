@@ -43,11 +43,15 @@ class Token:
         return "the end of the line" if self.sort is Sort.END else repr(self.text[:80])
 
 
-_SPACE = re.compile(r"[ \t]*")
-_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|(?!->)[^ \t,"])+')
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_REGEX = re.compile(r"/((?:[^/\\]|\\.)*)/")
-_AFTER_ITEM = re.compile(r"[ \t,]|->|$")
+_REGEX = re.compile(r"/((?:[^/\\]|\\.)*)/(?=[ \t,]|->|$)")
+_SPACE = re.compile(r"[ \t]*")
+_TOKEN = re.compile(
+    r"(?P<END>$|(?<![^ \t])\#.*)"  # a comment stands at the beginning or after white space
+    r"|(?P<COMMA>,)"
+    r"|(?P<ARROW>->)"
+    r'|(?P<WORD>(?>[^ \t,"-]+|-(?!>)|"(?:[^"\\]|\\.)*")+)'
+)
 
 
 def tokens_of(line: str) -> list[Token]:
@@ -55,34 +59,35 @@ def tokens_of(line: str) -> list[Token]:
     tokens: list[Token] = []
     position = 0
     pattern_side = True  # expressions stand before the arrow and before `from` only
-    while True:
-        start = _SPACE.match(line, position).end()  # type: ignore[union-attr] # it matches the empty text too
-        if start == len(line) or (line[start] == "#" and (start == 0 or line[start - 1] in " \t")):
-            tokens.append(Token(Sort.END, "", start + 1))
-            return tokens
+    while not tokens or tokens[-1].sort is not Sort.END:
+        space = _SPACE.match(line, position)
+        start = space.end() if space else position
         token, position = _token(line, start, pattern_side)
         tokens.append(token)
         if token.sort is Sort.ARROW or (token.text == "from" and len(tokens) > 1):
             pattern_side = False
+    return tokens
 
 
 def _token(line: str, start: int, pattern_side: bool) -> tuple[Token, int]:
     """Read the token that begins at `start`; give it and where it ends."""
     column = start + 1
-    if line[start] == ",":
-        return Token(Sort.COMMA, ",", column), start + 1
-    if line.startswith("->", start):
-        return Token(Sort.ARROW, "->", column), start + 2
-    if line[start] == "/" and pattern_side:
+    if pattern_side and line.startswith("/", start):
         match = _REGEX.match(line, start)
-        if match is None or not _AFTER_ITEM.match(line, match.end()):
+        if match is None:
             raise LineError(column, r"the expression is not closed: it ends with / (write \/ for a slash within)")
         return Token(Sort.REGEX, match[1], column), match.end()
-    match = _WORD.match(line, start)
+    match = _TOKEN.match(line, start)
     if match is None:
         raise LineError(column, "the quoted text is not closed: a closing quotation mark is missing")
-    sort = Sort.QUOTED if _QUOTED.fullmatch(match[0]) else Sort.WORD
-    return Token(sort, match[0], column), match.end()
+    text = match[0]
+    sort = _SORTS[match.lastgroup or "END"]
+    if text[:1] == '"' and _QUOTED.fullmatch(text):
+        sort = Sort.QUOTED
+    return Token(sort, "" if sort is Sort.END else text, column), match.end()
+
+
+_SORTS = {"END": Sort.END, "COMMA": Sort.COMMA, "ARROW": Sort.ARROW, "WORD": Sort.WORD}
 
 
 def unquoted(text: str) -> str:

@@ -27,6 +27,8 @@ MAX_TEXT = 400  # characters of a reject or defer text: RFC 5321 4.5.3.1.5 allow
 MAX_RATE = 1_000_000
 
 _REPLY = re.compile(r"([45][0-5][0-9]) ([45]\.[0-9]{1,3}\.[0-9]{1,3}) (.+)")  # RFC 5321 4.2, RFC 3463 2
+_SIMPLE = re.compile(r"[A-Za-z0-9_=~-]+(?:[.+][A-Za-z0-9_=~-]+)*")  # names in which nothing can be wrong
+_SIMPLE_MAX = 100
 _RATE = re.compile(r"([0-9]{1,9})/(minute|hour|day)")
 _SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400}
 _OPTIONS = ("until", "limit", "via")
@@ -244,6 +246,8 @@ def _pattern_of(token: Token) -> _Pattern:
         return _Pattern(Kind.REGEX, text, token.column, compile_expression(text).groups)
     if text == "*":
         return _Pattern(Kind.CATCH_ALL, "*", token.column)
+    if len(text) <= _SIMPLE_MAX and _SIMPLE.fullmatch(text):
+        return _Pattern(Kind.EXACT, text.lower(), token.column)
     if token.sort is Sort.QUOTED:
         return _Pattern(Kind.EXACT, fold(parse_mailbox(f"{text}@x.example").local), token.column)
     if text.startswith("["):

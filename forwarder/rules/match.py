@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from forwarder.model.address import Address
+from forwarder.model.destination import Destination
 from forwarder.rules.expression import ExpressionSet
 from forwarder.rules.names import Name, glob_expression
-from forwarder.rules.rule import Kind, Rule
+from forwarder.rules.plain import Lines
+from forwarder.rules.rule import CONFIGURED, Kind, Rule
 from forwarder.rules.senders import Senders
+from forwarder.rules.targets import Send
 
 FALLBACK_NAMES = frozenset({"postmaster", "abuse"})
 
@@ -33,19 +37,29 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rules by what finds them. `patterns[i]` are the rules of the expression with index i in `expressions`."""
+    """Rules by what finds them. `patterns[i]` are the rules of the expression with index i in `expressions`.
+
+    A name is either in `exact` or, if a plain line is all there is for it, in `plain` with the number of that line.
+    """
 
     exact: dict[str, tuple[Rule, ...]]
+    plain: dict[str, int]
+    lines: Lines
     patterns: tuple[tuple[Rule, ...], ...]
     expressions: ExpressionSet
     catch_all: tuple[Rule, ...]
     fallback: Rule
 
+    def named(self, name: str) -> tuple[Rule, ...]:
+        """Give the rules for exactly this folded name."""
+        number = self.plain.get(name)
+        return self.exact.get(name, ()) if number is None else (self.lines.rule(number),)
+
     def levels(self, name: Name) -> Iterator[tuple[Level, Sequence[Rule]]]:
         """Give the rules whose pattern matches, level by level, in the order in which they are asked."""
-        yield Level.WHOLE, self.exact.get(name.folded, ())
+        yield Level.WHOLE, self.named(name.folded)
         if name.base:
-            yield Level.BASE, self.exact.get(name.base, ())
+            yield Level.BASE, self.named(name.base)
         if self.patterns:
             found = self.expressions.matches(name.folded)
             yield Level.PATTERN, [rule for index in found for rule in self.patterns[index]]
@@ -61,15 +75,26 @@ class Table:
                     return rule
         return None
 
-    def rules(self) -> Iterator[Rule]:
-        """Give all rules that somebody wrote, exact ones first."""
+    def written(self) -> Iterator[Rule]:
+        """Give all rules but those of plain lines, exact ones first."""
         for rules in (*self.exact.values(), *self.patterns):
             yield from rules
         yield from self.catch_all
 
+    def rules(self) -> Iterator[Rule]:
+        """Give all rules that somebody wrote."""
+        yield from (self.lines.rule(number) for number in self.plain.values())
+        yield from self.written()
 
-def make_table(rules: Sequence[Rule], fallback: Rule) -> Table:
-    """Sort rules, which come in file order, into a table."""
+
+def configured(postmaster: Address) -> Rule:
+    """Make the rule for postmaster and abuse that nobody wrote."""
+    send = Send((Destination(postmaster),))
+    return Rule(Kind.FALLBACK, "postmaster", None, send, None, None, CONFIGURED, f"postmaster = {postmaster}")
+
+
+def make_table(rules: Sequence[Rule], plain: dict[str, int], lines: Lines, fallback: Rule) -> Table:
+    """Sort rules, which come in file order, into a table; `plain` has no names that are among them."""
     exact: dict[str, tuple[Rule, ...]] = {}
     patterns: dict[str, list[Rule]] = {}
     catch_all: list[Rule] = []
@@ -85,7 +110,8 @@ def make_table(rules: Sequence[Rule], fallback: Rule) -> Table:
         if len(several) > 1:
             exact[name] = _from_first(several)
     groups = tuple(_from_first(group) for group in patterns.values())
-    return Table(exact, groups, ExpressionSet([_expression(g[0]) for g in groups]), _from_first(catch_all), fallback)
+    expressions = ExpressionSet([_expression(group[0]) for group in groups])
+    return Table(exact, plain, lines, groups, expressions, _from_first(catch_all), fallback)
 
 
 def _from_first(rules: Sequence[Rule]) -> tuple[Rule, ...]:

@@ -15,31 +15,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from forwarder.model.address import Address, AddressError, canonical_name
-from forwarder.model.destination import Destination
 from forwarder.rules.check import check_routes, duplicates
 from forwarder.rules.line import read_line
-from forwarder.rules.match import Table, make_table
+from forwarder.rules.match import Table, configured, make_table
+from forwarder.rules.plain import Lines
 from forwarder.rules.rule import Kind, Place, Problem, Rule, RulesError
 from forwarder.rules.ruleset import RuleSet
-from forwarder.rules.targets import Send
 
 MAX_MERGED = 1_000_000  # rules in all tables of domains with several sections
 
 # Controls but tab and line feed; the line separators of Unicode; a byte order mark within the text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 _HEADER = re.compile(r"[ \t]*\[([^\]]*)\][ \t]*(?:(?<=[ \t])#.*)?")
-# The most common line by far: `name -> address`. What it matches, `read_line` reads in the same way.
-_ATOM = r"[A-Za-z0-9_=~-]+"
-_PLAIN = re.compile(
-    rf"({_ATOM}(?:[.+]{_ATOM})*)[ \t]+->[ \t]+({_ATOM}(?:[.+]{_ATOM})*)@([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)[ \t]*"
-)
-_PLAIN_MAX = 160  # characters: too short for anything in it to be too long
 
 
 @dataclass(slots=True)
 class _Block:
-    """The rules of all sections with the same domains."""
+    """The rules of all sections with the same domains: plain lines by name, and the others in file order."""
 
+    plain: dict[str, int] = field(default_factory=dict)
     rules: list[Rule] = field(default_factory=list)
 
 
@@ -50,7 +44,9 @@ class _Reading:
     blocks: dict[frozenset[str], _Block] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)  # of the first section of each domain
     problems: list[Problem] = field(default_factory=list)
-    domains: dict[str, str] = field(default_factory=dict)  # as written -> canonical, for common lines
+    lines: Lines = field(default_factory=Lines)
+    files: dict[str, int] = field(default_factory=dict)  # in which order they came
+    total: int = 0
 
 
 def parse(sources: Sequence[tuple[str, str]], postmaster: Address) -> RuleSet:
@@ -64,14 +60,13 @@ def parse(sources: Sequence[tuple[str, str]], postmaster: Address) -> RuleSet:
     if not reading.blocks and not reading.problems:
         file = sources[0][0] if sources else "rules"
         reading.problems.append(Problem(file, 1, 1, "there are no rules: begin with a section, such as [example.org]"))
-    order = {file: at for at, (file, _) in enumerate(sources)}
-    tables = _tables(reading, order, postmaster)
+    tables = _tables(reading, postmaster)
     problems = [*reading.problems, *duplicates(tables.values())]
     if not problems:
         problems = check_routes(tables, reading.places, postmaster)
     if problems:
         raise RulesError(problems)
-    return RuleSet(tables, sum(len(block.rules) for block in reading.blocks.values()), postmaster)
+    return RuleSet(tables, reading.total, postmaster)
 
 
 def _read_text(reading: _Reading, file: str, text: str) -> None:
@@ -79,22 +74,26 @@ def _read_text(reading: _Reading, file: str, text: str) -> None:
     if _CONTROL.search(text, 1) or text[:1] == "\0":
         lines = _without_controls(reading, file, lines)
     block: _Block | None = None
-    plain = _PLAIN.fullmatch
+    start = reading.lines.add(file, lines)
+    reading.files.setdefault(file, len(reading.files))
     for number, line in enumerate(lines, 1):
-        match = plain(line) if len(line) <= _PLAIN_MAX else None
-        if match is not None and block is not None and (rule := _plain_rule(reading, file, number, match)):
-            block.rules.append(rule)
+        plain = reading.lines.plain(start + number - 1)
+        if plain is not None and block is not None and plain[0] not in block.plain:
+            block.plain[plain[0]] = start + number - 1
+            reading.total += 1
         elif line.lstrip(" \t").startswith("["):
             block = _read_header(reading, file, number, line)
-        else:
-            rules = _read_other(reading, file, number, line)
-            if rules and block is None:
-                reading.problems.append(
-                    Problem(file, number, 1, "a rule before any section: write [your.domain] on a line above it")
-                )
-                block = _Block()  # said once is enough
-            elif block is not None:
-                block.rules.extend(rules)
+        elif rules := _read_other(reading, file, number, line):
+            block = block or _no_section(reading, rules[0])
+            block.rules.extend(rules)
+            reading.total += len(rules)
+
+
+def _no_section(reading: _Reading, rule: Rule) -> _Block:
+    """Report a rule before any section, and give a block for it and the next ones: once is enough."""
+    reason = "a rule before any section: write [your.domain] on a line above it"
+    reading.problems.append(Problem(*_where(rule.place), reason))
+    return _Block()
 
 
 def _without_controls(reading: _Reading, file: str, lines: list[str]) -> list[str]:
@@ -107,20 +106,6 @@ def _without_controls(reading: _Reading, file: str, lines: list[str]) -> list[st
             reading.problems.append(Problem(file, number, match.start() + 1, f"control character {character}"))
         clean.append("" if match else line)
     return clean
-
-
-def _plain_rule(reading: _Reading, file: str, number: int, match: "re.Match[str]") -> Rule | None:
-    """Read the common line; None if the domain is not a plain one, so that `read_line` says what is wrong."""
-    name, local, written = match.groups()
-    domain = reading.domains.get(written)
-    if domain is None:
-        try:
-            domain = canonical_name(written)
-        except AddressError:
-            return None
-        reading.domains[written] = domain
-    send = Send((Destination(Address(local, domain)),))
-    return Rule(Kind.EXACT, name.lower(), None, send, None, None, Place(file, number), match.string)
 
 
 def _read_other(reading: _Reading, file: str, number: int, line: str) -> list[Rule]:
@@ -175,30 +160,50 @@ def _where(place: Place) -> tuple[str, int, int]:
     return place.file, place.line, place.column
 
 
-def _tables(reading: _Reading, order: dict[str, int], postmaster: Address) -> dict[str, Table]:
+def _tables(reading: _Reading, postmaster: Address) -> dict[str, Table]:
     """Give the table of each domain. Domains with the same sections share one."""
-    sections: dict[str, list[int]] = {}
-    blocks = list(reading.blocks.items())
-    for index, (domains, _) in enumerate(blocks):
+    sections: dict[str, list[_Block]] = {}
+    for domains, block in reading.blocks.items():
         for domain in domains:
-            sections.setdefault(domain, []).append(index)
+            sections.setdefault(domain, []).append(block)
     groups: dict[tuple[int, ...], list[str]] = {}
-    for domain, indices in sections.items():
-        groups.setdefault(tuple(indices), []).append(domain)
-    merged = sum(len(blocks[index][1].rules) for indices in groups if len(indices) > 1 for index in indices)
-    if merged > MAX_MERGED:
-        place = reading.places[next(iter(sections))]
-        reason = f"the sections overlap too much ({merged:,} rules): put domains with the same rules under one header"
-        reading.problems.append(Problem(*_where(place), reason))
+    for domain, blocks in sections.items():
+        groups.setdefault(tuple(id(block) for block in blocks), []).append(domain)
+    if _overlap_too_much(reading, [sections[sharing[0]] for sharing in groups.values()]):
         return {}
-    fallback = Rule(
-        Kind.FALLBACK, "postmaster", None, Send((Destination(postmaster),)), None, None,
-        Place("postmaster of the configuration", 0), f"postmaster = {postmaster}",
-    )  # fmt: skip
+    fallback = configured(postmaster)
     tables: dict[str, Table] = {}
-    for indices, sharing in groups.items():
-        rules = [rule for index in indices for rule in blocks[index][1].rules]
-        if len(indices) > 1:
-            rules.sort(key=lambda rule: (order[rule.place.file], rule.place.line))
-        tables.update(dict.fromkeys(sharing, make_table(rules, fallback)))
+    for sharing in groups.values():
+        blocks = sections[sharing[0]]
+        block = blocks[0] if len(blocks) == 1 else _merged(reading.lines, blocks)
+        table = make_table(_in_order(reading, block), block.plain, reading.lines, fallback)
+        tables.update(dict.fromkeys(sharing, table))
     return tables
+
+
+def _overlap_too_much(reading: _Reading, groups: Sequence[Sequence[_Block]]) -> bool:
+    merged = sum(len(block.rules) + len(block.plain) for blocks in groups if len(blocks) > 1 for block in blocks)
+    if merged <= MAX_MERGED:
+        return False
+    place = next(iter(reading.places.values()))
+    reason = f"the sections overlap too much ({merged:,} rules): put domains with the same rules under one header"
+    reading.problems.append(Problem(*_where(place), reason))
+    return True
+
+
+def _merged(lines: Lines, blocks: Sequence[_Block]) -> _Block:
+    """Put the sections of one domain together. A name that is plain in several of them is no longer plain."""
+    merged = _Block()
+    for block in blocks:
+        for name, number in block.plain.items():
+            if merged.plain.setdefault(name, number) != number:
+                merged.rules.append(lines.rule(number))
+        merged.rules.extend(block.rules)
+    return merged
+
+
+def _in_order(reading: _Reading, block: _Block) -> list[Rule]:
+    """Give the rules of a block that are not plain, in file order; plain ones of the same names go over to them."""
+    names = {rule.name for rule in block.rules if rule.kind is Kind.EXACT and rule.name in block.plain}
+    rules = [*block.rules, *(reading.lines.rule(block.plain.pop(name)) for name in names)]
+    return sorted(rules, key=lambda rule: (reading.files[rule.place.file], rule.place.line, rule.place.column))

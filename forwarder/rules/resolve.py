@@ -25,7 +25,7 @@ from forwarder.rules.decision import Decision, Defer, Discard, Forward, Limit, N
 from forwarder.rules.expression import compile_expression
 from forwarder.rules.match import Table
 from forwarder.rules.names import Name, name_of
-from forwarder.rules.rule import Drop, Kind, Place, Rule
+from forwarder.rules.rule import CONFIGURED, Drop, Kind, Rule
 from forwarder.rules.senders import Senders
 from forwarder.rules.targets import Send, Target, Template, Values, fill
 
@@ -165,6 +165,3 @@ def walk(
     else:
         return done, Forward((Destination(postmaster),), (), (CONFIGURED,))
     return done, done.decision()
-
-
-CONFIGURED = Place("postmaster of the configuration", 0)  # where a rule stands that nobody wrote

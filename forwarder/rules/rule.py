@@ -27,6 +27,9 @@ class Place:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+CONFIGURED = Place("postmaster of the configuration", 0)  # where the rule stands that nobody wrote
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing that is wrong, and what to do about it."""

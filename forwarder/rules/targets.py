@@ -14,12 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
+from functools import lru_cache
 
 from forwarder.model.address import Address, AddressError, canonical_name, parse_mailbox, quote_local
 from forwarder.model.destination import Destination, Hop
 
 _SUBSTITUTION = re.compile(r"\$\{([^}]*)\}|\\(.?)")
 _FIXED_END = re.compile(r"\.[^.]+\.[^.]+\.?$")
+
+
+_ATOMS = re.compile(r"([A-Za-z0-9_=~-]+(?:[.+][A-Za-z0-9_=~-]+)*)@([A-Za-z0-9.-]+)")
+_SHORT = 250  # characters: too short for anything in an address to be too long
 
 
 class Variable(Enum):
@@ -108,10 +113,17 @@ def parse_target(text: str, via: Hop | None) -> Target:
 def _fixed(text: str, via: Hop | None) -> Address:
     if not text.startswith('"') and "*" in text.partition("@")[0]:
         raise AddressError("a target has no wildcards, but *@domain keeps the local part, and ${local} stands for it")
-    address = parse_mailbox(text)
+    simple = _ATOMS.fullmatch(text)
+    short = len(text) <= _SHORT
+    address = Address(simple[1], _canonical(simple[2])) if simple and short else parse_mailbox(text)
     if via is None and "." not in address.domain and not address.domain.startswith("["):
         raise AddressError(f"{address.domain!r} is not a full domain name")
     return address
+
+
+@lru_cache(maxsize=4_096)
+def _canonical(domain: str) -> str:
+    return canonical_name(domain)
 
 
 def _template(local: str, domain: str, via: Hop | None) -> Template:
