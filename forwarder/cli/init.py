@@ -8,9 +8,9 @@ Left out on purpose: DKIM keys, and publishing anything.
 """
 
 import os
-import re
 import secrets
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import click
@@ -19,11 +19,13 @@ from forwarder.config import ConfigError, load, parse, tree_text
 from forwarder.config.hosts import Domain, Mailbox
 from forwarder.config.kinds import Unfit
 from forwarder.model.address import Address, unicode_name
+from forwarder.model.destination import Destination
+from forwarder.rules import Forward, RulesError
+from forwarder.rules import parse as parse_rules
 
 _SYSTEM_DIR = Path("/etc/forwarder")
 _SECRET_OCTETS = 32
-# What has a meaning of its own in a rule: an address with it is better written there by hand.
-_RULE_SYNTAX = re.compile(r'[*$\\#,"|/?\[\]\s]')
+_SECRETS_HEAD = "# Secrets of SRS, one a line: the first signs, all verify. To change it, put a new one on top.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def command(
     )
     _refuse_loop(plan)
     files = _files(plan)
+    _check_rules(plan, files)
     _write(plan, files)
     click.echo(_next_steps(plan, files))
 
@@ -92,14 +95,9 @@ def _domain(text: str, option: str, *, host: bool = False) -> str:
 
 def _inbox(text: str) -> Address:
     try:
-        address = Mailbox().read(text)
+        return Mailbox().read(text)
     except Unfit as unfit:
         raise click.BadParameter(f"{text!r}: {unfit}", param_hint="--to") from None
-    if _RULE_SYNTAX.search(str(address)):
-        raise click.BadParameter(
-            f"{text!r}: expected an address without characters that have a meaning in rules", param_hint="--to"
-        )
-    return address
 
 
 def _refuse_loop(plan: _Plan) -> None:
@@ -132,7 +130,16 @@ def _files(plan: _Plan) -> list[_NewFile]:
     ]
 
 
-_SECRETS_HEAD = "# Secrets of SRS, one a line: the first signs, all verify. To change it, put a new one on top.\n"
+def _check_rules(plan: _Plan, files: list[_NewFile]) -> None:
+    """Refuse an address that is something else in the rules, such as `*@gmail.com`, which keeps the local part."""
+    try:
+        rules = parse_rules([(str(file.path), file.text) for file in files if file.path.suffix == ".rules"], plan.to)
+        decision = rules.resolve(Address("anybody", plan.domains[0]), None, date.min)
+        reason = "it means something else there"
+    except RulesError as error:
+        decision, reason = None, error.problems[0].reason
+    if not isinstance(decision, Forward) or decision.destinations != (Destination(plan.to),):
+        raise click.BadParameter(f"{plan.to}: expected an address that rules can name: {reason}", param_hint="--to")
 
 
 def _rules(domain: str, to: Address) -> str:

@@ -63,11 +63,16 @@ def _read(path: Path, *, private: bool) -> bytes:
     except OSError as error:
         reason = "it is a symbolic link" if path.is_symlink() else error.strerror
         raise SecretError(f"{path}: expected a file that can be read: {reason}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         flaw = _flaw(os.fstat(descriptor), private=private)
         if flaw:
             raise SecretError(f"{path}: {flaw}")
-        octets = file.read(_MAX_SIZE + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            octets = file.read(_MAX_SIZE + 1)
+    except OSError as error:
+        raise SecretError(f"{path}: expected a file that can be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(octets) > _MAX_SIZE:
         raise SecretError(f"{path}: expected at most {_MAX_SIZE} octets")
     return octets
