@@ -3,7 +3,7 @@
     async with gateway(Path("forwarder.toml"), lines.append) as child: ...
 
 The child lives no longer than we do: it is stopped at the end of the block, and the kernel kills it should we be killed
-before that. It is up when it says so by systemd's protocol (READY=1). Every line that it logs is handed to `hear`.
+before that. It is up when it says so by systemd's protocol (READY=1). Every line that it prints is handed to `hear`.
 
 Can fail: `GatewayError` with the last lines of its log, when it does not come up.
 
@@ -34,8 +34,8 @@ class GatewayError(Exception):
 
 
 @asynccontextmanager
-async def gateway(config: Path, hear: Hear) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a gateway for as long as the block lasts."""
+async def gateway(config: Path, hear: Hear, log: Path | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a gateway for as long as the block lasts; with `log` it writes to that file and nothing is heard."""
     last: deque[str] = deque(maxlen=20)
 
     def listen(line: str) -> None:
@@ -44,15 +44,16 @@ async def gateway(config: Path, hear: Hear) -> AsyncIterator[asyncio.subprocess.
 
     with _notifications(config.parent / "ready.sock") as ready:
         environ = {**os.environ, "FORWARDER_CONFIG": str(config), "NOTIFY_SOCKET": ready.getsockname()}
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "forwarder", "serve"),
-            env=environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us to handle
-            preexec_fn=_die_with_parent,
-        )
+        with log.open("ab") if log else contextlib.nullcontext(asyncio.subprocess.PIPE) as output:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "forwarder", "serve"),
+                env=environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us to handle
+                preexec_fn=_die_with_parent,
+            )
         reading = asyncio.create_task(_read(child, listen))
         try:
             await _come_up(child, ready, reading, last)
@@ -88,8 +89,7 @@ async def _said_ready(ready: socket.socket) -> None:
 
 
 async def _read(child: asyncio.subprocess.Process, hear: Hear) -> None:
-    assert child.stdout
-    while line := await child.stdout.readline():
+    while child.stdout and (line := await child.stdout.readline()):
         hear(line.decode("utf-8", "backslashreplace").rstrip("\n"))
 
 

@@ -13,7 +13,6 @@ import asyncio
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from deploy.demo.gateway import GatewayError, gateway
 from deploy.demo.inbox import Inbox, Maildir
 from deploy.demo.letter import Signed, compose, send, verifies
 from deploy.demo.say import Say
-from deploy.demo.setting import INBOX, SENDER, SERVED, Ports, command, table, write_configuration
+from deploy.demo.setting import INBOX, SENDER, SERVED, Ports, command, free_port, table, write_configuration
 from deploy.demo.zone import Zone
 from forwarder.model.headers import split_header
 
@@ -111,7 +110,7 @@ async def _set_up(folder: Path, stack: AsyncExitStack, say: Say) -> Scene:
     dns = await _preferring(stack, lambda port: zone.serve(_GATEWAY_HOST, port), 5353)
     inbox = Inbox(maildir.take, _FULL, f"mx.{INBOX}")
     sink = await _preferring(stack, lambda port: inbox.serve(_INBOX_HOST, port), 2526)
-    ports = Ports(dns=dns, inbox=sink, gateway=_free(2525))
+    ports = Ports(dns=dns, inbox=sink, gateway=free_port(_GATEWAY_HOST, 2525))
     config = await asyncio.to_thread(write_configuration, folder, ports)
     scene = Scene(folder, config, ports, maildir, letter)
     await stack.enter_async_context(gateway(config, _hear(scene, say)))
@@ -135,20 +134,6 @@ async def _preferring(
         return (await stack.enter_async_context(serve(port)))[1]
     except OSError:
         return (await stack.enter_async_context(serve(0)))[1]
-
-
-def _free(preferred: int) -> int:
-    """Give a port that nobody listens on at this moment."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_GATEWAY_HOST, port))
-            except OSError:
-                continue
-            number: int = probe.getsockname()[1]
-            return number
-    raise OSError("no free port on loopback")
 
 
 async def _demonstrate(scene: Scene, say: Say, *, once: bool) -> int:
