@@ -78,9 +78,11 @@ class Attempt:
 
     async def _died(self, line: Line) -> bool:
         """Use a line again; say whether it was dead and nothing came of it."""
-        before = list(self._open)
-        await self._carry(line)
-        return self._open == before and not line.client.mail_answered
+        failure = await self._carry(line)
+        if failure and not line.client.mail_answered:
+            return True
+        self._note_failure(failure, line.target)
+        return False
 
     async def _connect(self, target: Target, tls: TlsUse) -> Line | None:
         try:
@@ -89,11 +91,11 @@ class Attempt:
             outcome = Outcome(Verdict.DEFERRED, Reply(451, "4.4.1", f"{target}: {lost}"))
             self._note_failure(outcome, target)
             return None
-        await self._carry(line)
+        self._note_failure(await self._carry(line), target)
         return line
 
-    async def _carry(self, line: Line) -> None:
-        """Offer what is open over a line, then give the line back."""
+    async def _carry(self, line: Line) -> Outcome | None:
+        """Offer what is open over a line, then give the line back; say why somebody is still open."""
         asked = list(self._open)
         failures = []
 
@@ -109,8 +111,7 @@ class Attempt:
             await line.carry(Load(self._transaction(asked), self._pieces, decided))
         finally:
             await self._lines.give_back(line)
-        if failures:
-            self._note_failure(failures[0], line.target)
+        return failures[0] if failures else None
 
     def _transaction(self, asked: list[int]) -> Transaction:
         whole = self._parcel.transaction
@@ -120,7 +121,9 @@ class Attempt:
         yield self._parcel.head
         yield from self._parcel.message.content.chunks()
 
-    def _note_failure(self, outcome: Outcome, target: Target) -> None:
+    def _note_failure(self, outcome: Outcome | None, target: Target) -> None:
+        if outcome is None:
+            return
         if outcome.remote or self._failure is None or not self._failure.remote:
             self._failure = outcome
         reply = outcome.reply
