@@ -1,5 +1,6 @@
 """Each way to get the configuration wrong, with all that is then told."""
 
+import difflib
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -50,6 +51,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ),
     ('rules = ""', [f'rules: "": {FILE}']),
     ('rules = "a\\u0000b"', [f'rules: "a\\x00b": {FILE}']),
+    (f'rules = "{"x" * 1025}"', [f'rules: "{"x" * 79}…": {FILE}']),
     ('state_dir = "state"', ['state_dir: "state": expected an absolute path, one that begins with "/"']),
     ('run_dir = "run"', ['run_dir: "run": expected an absolute path, one that begins with "/"']),
     ("workers = -1", ["workers: -1: expected a whole number from 0 to 1024"]),
@@ -209,6 +211,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ),
     # [dns], [log]
     ('[dns]\nnameservers = ["dns.example"]', [f'dns.nameservers[0]: "dns.example": {SERVER}']),
+    ('[dns]\nnameservers = ["fe80::1%eth0"]', [f'dns.nameservers[0]: "fe80::1%eth0": {SERVER}']),
     ('[dns]\nnameservers = ["127.0.0.1:0"]', [f'dns.nameservers[0]: "127.0.0.1:0": {SERVER}']),
     ('[dns]\nnameservers = ["::1", "[::1]:53"]', [f'dns.nameservers[1]: "[::1]:53": {ONCE}']),
     ('[dns]\ntimeout = "0s"', [f'dns.timeout: "0s": {TIME}, from 100ms to 1m']),
@@ -294,7 +297,19 @@ def test_a_wrong_value_takes_part_in_no_contradiction() -> None:
 
 
 def test_at_most_a_hundred_problems_are_told() -> None:
-    assert len(told(MINIMAL | {f"key{number}": 1 for number in range(50_000)})) == 100
+    assert len(told(MINIMAL | {"delivery": {"routes": {f"key {number}": "" for number in range(1000)}}})) == 100
+
+
+def test_a_file_full_of_unknown_keys_costs_no_more_than_a_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(name: str, *_: object, **__: object) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", compare)
+    assert len(told(MINIMAL | {"x" * 65: 1} | {f"key{number}": 1 for number in range(50_000)})) == 100
+    assert len(compared) == 99  # a long name is not compared at all
 
 
 def every_key(schema: type[Section] = Config, *path: str) -> Iterator[tuple[tuple[str, ...], Kind]]:
