@@ -12,6 +12,7 @@ and every decision about addresses and content, which are the session's.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ NO_ARGUMENT = Reply(501, "5.5.4", "The command takes no argument")
 
 _IDLE_VERBS = {b"NOOP", b"RSET", b"VRFY", b"HELP", b"EHLO", b"HELO"}
 _BURST = 16  # commands that one client may have carried out before the others get a turn
+_LINGER_TIME = 2.0  # seconds
+_LINGER_OCTETS = 1 << 20
 _FLUSH_TIME = 10.0  # seconds that a client has for reading the last reply
 
 Report = Callable[[BaseException], None]
@@ -155,7 +158,6 @@ class SmtpConnection(SMTP):
     async def _handle(self, peer: Peer) -> None:
         try:
             await self._converse(peer)
-            await self._flush()
         except Ended:
             pass
         except Exception as error:
@@ -174,8 +176,24 @@ class SmtpConnection(SMTP):
             if reply is not None:
                 self._say(reply)
                 if reply.close:
+                    await self._part(reply)
                     return
             reply = await self._step()
+
+    async def _part(self, last: Reply) -> None:
+        """Write the last reply. Whoever did not ask to end may still be sending: what comes is thrown away for a while,
+        as closing at once would reset the connection and take the reply with it (RFC 1122 4.2.2.13).
+        """
+        await self._flush()
+        if last.code == 221 or not self._wire.can_write_eof():
+            return
+        with contextlib.suppress(OSError, TimedOut, Interrupted):  # OSError: the client has gone first
+            self._wire.write_eof()
+            await self._throw_away(_LINGER_OCTETS, self._running.time() + _LINGER_TIME)
+
+    async def _throw_away(self, octets: int, deadline: float) -> None:
+        while octets > 0:
+            octets -= len(await self._inbox.piece(deadline - self._running.time()))
 
     async def _greet(self, peer: Peer) -> Reply:
         try:
@@ -409,9 +427,11 @@ class SmtpConnection(SMTP):
         self._members.discard(self)
         if self._admitted is not None:
             self._admission.leave(self._admitted)
-        self._wire.close()
+        if self._wire.is_closing():
+            return
         if self._wire.get_write_buffer_size():
             self._running.call_later(_FLUSH_TIME, self._wire.abort)
+        self._wire.close()
 
 
 def _peer(transport: asyncio.Transport) -> Peer | None:
