@@ -79,6 +79,19 @@ def _summary(config: Config) -> str:
     return f"{config.hostname} listens at {endpoints}, rewrites senders to {config.srs.domain}"
 
 
+def _rules(config: Config) -> Iterator[str]:
+    # Every command that takes --config loads this module, and few of them need the rules.
+    from forwarder.ops.rulefiles import RuleFilesError, read_rules
+    from forwarder.rules import RulesError, parse
+
+    try:
+        parse(read_rules(config.rules), config.postmaster)
+    except RuleFilesError as error:
+        yield from (f"rules: {problem}" for problem in error.problems)
+    except RulesError as error:
+        yield from (f"rules: {problem}" for problem in error.problems)
+
+
 def _secrets(config: Config) -> Iterator[str]:
     try:
         srs_secrets(config.srs.secrets)
@@ -128,4 +141,4 @@ def _folders(config: Config) -> Iterator[str]:
             yield f'{name}: "{folder}": expected a folder that {user} may write to, or create: "{found}" is not one'
 
 
-_LOOKS: tuple[Callable[[Config], Iterator[str]], ...] = (_secrets, _password, _certificate, _folders)
+_LOOKS: tuple[Callable[[Config], Iterator[str]], ...] = (_rules, _secrets, _password, _certificate, _folders)

@@ -103,6 +103,25 @@ def test_all_that_is_wrong_with_files_is_told_at_once(folder: Path) -> None:
     ]
 
 
+def test_every_fault_of_the_rules_is_told(folder: Path) -> None:
+    rules = folder / "rules" / "a.rules"
+    rules.write_text("[example.org]\na -> b\n* -> me@gmail.com\n* -> you@gmail.com\n")
+    lines = check(folder)
+    assert [line.split(": ")[:2] for line in lines] == [["rules", f"{rules}:2:6"], ["rules", f"{rules}:4:1"]]
+
+
+def test_rules_that_come_back_to_the_postmaster_of_this_place(folder: Path) -> None:
+    path = folder / "forwarder.toml"
+    path.write_text(path.read_text().replace("me@gmail.com", "postmaster@example.org"))
+    (folder / "rules" / "a.rules").write_text("[example.org]\nme -> me@gmail.com\n")
+    assert all(line.startswith("rules: ") for line in check(folder))
+
+
+def test_no_rules(folder: Path) -> None:
+    (folder / "rules" / "a.rules").unlink()
+    assert check(folder) == [f"rules: {folder}/rules: there is no file *.rules in this folder"]
+
+
 def test_folders_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
     assert check(folder) == [

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.config import MAX_SIZE, Config, ConfigError, Endpoint, Smarthost, as_text, as_tree, load, parse, read
+from forwarder.config import (
+    MAX_SIZE,
+    Config,
+    ConfigError,
+    Endpoint,
+    Smarthost,
+    as_text,
+    as_tree,
+    load,
+    parse,
+    read,
+    tree_text,
+)
 from forwarder.model.address import Address
 from forwarder.model.destination import Hop
 from tests.config.test_wrong import KEYS, MINIMAL
@@ -115,6 +127,15 @@ def test_what_is_written_reads_back(text: str) -> None:
     config = parse(text, "given")
     assert parse(as_text(config), "written") == config
     assert read(as_tree(config), "tree") == config
+
+
+@settings(deadline=None)  # as below
+@given(
+    st.dictionaries(st.text(max_size=5), st.text() | st.booleans() | st.integers(0) | st.lists(st.text()), max_size=5)
+)
+def test_any_strings_can_be_written(table: dict[str, Any]) -> None:
+    tree: dict[str, Any] = {"first": '\x7f\x00\n"\\', "a table": table}
+    assert tomllib.loads(tree_text(tree)) == tree
 
 
 @pytest.mark.parametrize(
