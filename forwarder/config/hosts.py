@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import quote, unquote
 
 from forwarder.config.kinds import Flaw, Kind, Toml, Unfit
+from forwarder.config.problems import joined
 from forwarder.model.address import Address, AddressError, canonical_name, parse_mailbox
 from forwarder.model.destination import Hop, parse_hop
 
@@ -165,7 +166,7 @@ class Routes(Kind):
                 flaws += unfit.flaws
                 continue
             if domain in routes:
-                flaws.append(Flaw(text, f"expected one route for {domain}: it is listed twice", _part(name)))
+                flaws.append(Flaw(text, f"expected one route for {domain}: it is listed twice", joined(".", name)))
             routes[domain] = hop
         if flaws:
             raise Unfit(*flaws)
@@ -180,18 +181,13 @@ class Routes(Kind):
         try:
             domain = canonical_name(name)
         except AddressError as error:
-            raise Unfit(Flaw(text, f"expected a domain name as the key ({error})", _part(name))) from None
+            raise Unfit(Flaw(text, f"expected a domain name as the key ({error})", joined(".", name))) from None
         try:
             hop = parse_hop(text if isinstance(text, str) else "")
         except AddressError as error:
             example = '"[192.0.2.9]:25" or "mx.example.org:25"'
-            raise Unfit(Flaw(text, f"expected a next hop such as {example} ({error})", _part(name))) from None
+            raise Unfit(Flaw(text, f"expected a next hop such as {example} ({error})", joined(".", name))) from None
         return domain, hop
-
-
-def _part(name: str) -> str:
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'."{quoted}"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,10 @@ WRONG: list[tuple[str, list[str]]] = [
             "expected one route for xn--bcher-kva.example: it is listed twice"
         ],
     ),
+    (
+        '[delivery.routes]\n"a\\nb" = ""',
+        ['delivery.routes."a\\nb": "": expected a domain name as the key (the domain is malformed)'],
+    ),
     # [dns], [log]
     ('[dns]\nnameservers = ["dns.example"]', [f'dns.nameservers[0]: "dns.example": {SERVER}']),
     ('[dns]\nnameservers = ["fe80::1%eth0"]', [f'dns.nameservers[0]: "fe80::1%eth0": {SERVER}']),
