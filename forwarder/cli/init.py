@@ -174,7 +174,7 @@ def _create_folders(plan: _Plan) -> None:
 
 
 def _create(file: _NewFile) -> None:
-    descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(file.text)
