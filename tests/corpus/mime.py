@@ -62,7 +62,8 @@ def _signed() -> Iterator[Odd]:
     yield _part(
         b'multipart/signed; protocol="application/pkcs7-signature"; micalg=sha-256; boundary="s"',
         b"--s\r\nContent-Type: text/plain \r\n\r\nsigned \t\r\n\r\n\r\n--s\r\n"
-        b"Content-Type: application/pkcs7-signature;\r\n\tname=smime.p7s\r\nContent-Transfer-Encoding: base64\r\n\r\nMIIB\r\n--s--\r\n",
+        b"Content-Type: application/pkcs7-signature;\r\n\tname=x\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\nMIIB\r\n--s--\r\n",
         "smime",
     )
     yield _part(

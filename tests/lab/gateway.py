@@ -160,6 +160,10 @@ class Gateway(Process):
         """Give the log's events, all or those of a name."""
         return [event for event in _objects(self.text) if not name or event["event"] == name]
 
+    def wait_event(self, name: str, count: int = 1) -> list[dict[str, object]]:
+        """Wait until that many events of a name were logged; give them."""
+        return wait_for(lambda: found if len(found := self.events(name)) >= count else [], what=f"no {name} event")
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         status = self.end() if self.process is not None else 0
         if error is None:

@@ -191,6 +191,15 @@ class Postfix(Process):
         """Try everything in the queue now."""
         self.world.run("postqueue", "-c", str(self.folder), "-f")
 
+    def drop(self) -> None:
+        """Delete everything in the queue."""
+        self.world.run("postsuper", "-c", str(self.folder), "-d", "ALL")
+
+    def forget_mail(self) -> None:
+        """Empty all mailboxes."""
+        for file in (self.folder / "mail").glob("*/new/*"):
+            file.unlink()
+
     def mailbox(self, address: str) -> Maildir:
         """Give the Maildir of an address."""
         return Maildir(self.folder / "mail" / address)

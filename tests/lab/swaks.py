@@ -1,6 +1,7 @@
 """swaks, the administrator's SMTP test client: runs it in a world and gives its transcript."""
 
 import functools
+import subprocess
 from dataclasses import dataclass
 
 from tests.lab.world import Host, World, missing
@@ -10,6 +11,15 @@ from tests.lab.world import Host, World, missing
 def why_not() -> str:
     """Say why swaks cannot run here; "" if it can."""
     return missing(["swaks"])
+
+
+@functools.cache
+def why_no_tls() -> str:
+    """Say why swaks cannot use TLS here; "" if it can."""
+    if reason := why_not():
+        return reason
+    done = subprocess.run(["swaks", "--support"], capture_output=True, text=True, check=False)
+    return "" if "TLS supported" in done.stdout else "swaks has no TLS (Net::SSLeay)"
 
 
 @dataclass(frozen=True, slots=True)
