@@ -92,6 +92,7 @@ def test_all_that_is_wrong_with_files_is_told_at_once(folder: Path) -> None:
     (folder / "state" / "srs.secrets").unlink()
     configure(folder, '[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n[delivery]\nsmarthost = "smtp://me@mail.example"')
     (folder / "run").write_text("")
+    (folder / "run").chmod(0o700)
     assert check(folder) == [
         f"srs.secrets: {folder}/state/srs.secrets: expected a file that can be read: No such file or directory",
         "delivery.smarthost_password: "

@@ -114,6 +114,11 @@ def test_values_are_canonical() -> None:
     assert config.dns.timeout == 0.25
 
 
+def test_a_port_that_the_system_chooses_is_never_the_same() -> None:
+    config = read(MINIMAL | {"listen": {"smtp": ["127.0.0.1:0"], "http": "127.0.0.1:0"}}, "f")
+    assert config.listen.smtp == (config.listen.http,)
+
+
 def test_a_configuration_is_frozen() -> None:
     config = parse(RICH, "rich")
     with pytest.raises(AttributeError):
