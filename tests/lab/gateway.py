@@ -146,6 +146,18 @@ class Gateway(Process):
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
+    def wait_end(self) -> int:
+        """Wait until it has ended by itself; give the exit status. It may be started again."""
+        process, self.process = self.process, None
+        assert process is not None
+        return process.wait(30)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.wait_end()
+
     def reread(self) -> None:
         """Send SIGHUP, which asks for a reload."""
         assert self.process is not None

@@ -1,0 +1,200 @@
+"""Next hops of every kind: down, slow, choosy, hard to find. The sender always gets a true answer."""
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from deploy.demo.zone import Trouble
+from tests.lab.client import Answer, Client, send_once
+from tests.lab.gateway import Gateway
+from tests.lab.hop import Hop
+from tests.lab.world import Host, World, loopback_world
+
+DOMAINS = ("one", "two", "plain", "null", "broken", "nowhere", "alias", "cname", "none")
+RULES = (
+    "[forward.test]\n"
+    + "".join(f"{name} -> inbox@{name}.test\n" for name in DOMAINS if name != "nowhere")
+    + "nowhere -> inbox@nowhere.invalid\nboth -> inbox@one.test, inbox@two.test\nmany -> a@one.test, b@one.test\n"
+    + "via -> inbox@elsewhere.test via [{address}]:{port}\nliteral -> inbox@[{address}]\n"
+)
+MESSAGE = b"From: a@sender.test\r\nSubject: x\r\n\r\ntext\r\n"
+EIGHT_BIT = "From: a@sender.test\r\nSubject: x\r\n\r\nGrüße\r\n".encode()
+
+
+@dataclass
+class Scene:
+    """A client's host, the gateway and two hops; `two` is a second MX of one.test as well."""
+
+    world: World
+    client: Host
+    gateway: Gateway
+    one: Hop
+    two: Hop
+
+    def send(self, name: str, octets: bytes = MESSAGE) -> Answer:
+        """Send to an alias."""
+        return send_once(self.world, self.gateway.host, ("a@sender.test", f"{name}@forward.test"), octets, self.client)
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    with loopback_world() as world:
+        client, gate = world.host("client.test", "sender.test"), world.host("mx.forward.test")
+        first, second = world.host("mx1.one.test", "one.test"), world.host("mx2.one.test", "two.test")
+        world.dns.add("one.test", "MX", "20 mx2.one.test.")
+        world.dns.add("plain.test", "A", first.address)
+        world.dns.add("null.test", "MX", "0 .")
+        world.dns.add("alias.test", "CNAME", "one.test.")
+        world.dns.add("cname.test", "MX", "10 host.cname.test.")
+        world.dns.add("host.cname.test", "CNAME", first.name + ".")
+        world.dns.add("none.test", "TXT", "no mail host at all")
+        world.dns.trouble("broken.test", Trouble.SERVFAIL)
+        rules = RULES.format(address=first.address, port=first.port)
+        with (
+            Hop(world, first) as one,
+            Hop(world, second) as two,
+            Gateway(world, gate, rules, settings={"delivery.cutthrough_deadline": "2s"}) as gateway,
+        ):
+            yield Scene(world, client, gateway, one, two)
+
+
+@pytest.mark.parametrize("name", ["one", "plain", "alias", "cname", "via", "literal"])
+def test_every_way_to_find_the_hop(scene: Scene, name: str) -> None:
+    answer = scene.send(name)
+    assert answer.code == 250, answer
+    assert len(scene.one.accepted) == 1
+    assert scene.two.received == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "enhanced"),
+    [("null", 556, "5.1.10"), ("nowhere", 550, "5.1.2"), ("broken", 451, "4.4.3"), ("none", 550, "5.")],
+)
+def test_nobody_to_ask(scene: Scene, name: str, code: int, enhanced: str) -> None:
+    answer = scene.send(name)
+    assert (answer.code, answer.text[: len(enhanced)]) == (code, enhanced), answer
+
+
+def test_a_second_mx_stands_in(scene: Scene) -> None:
+    scene.one.down()
+    assert scene.send("one").code == 250
+    assert len(scene.two.accepted) == 1
+
+
+def test_a_hop_that_is_down_is_temporary(scene: Scene) -> None:
+    scene.two.down()
+    answer = scene.send("two")
+    assert (answer.code, answer.text[:2]) == (451, "4."), answer
+    scene.two.up()
+    assert scene.send("two").code == 250
+    assert len(scene.two.accepted) == 1
+
+
+@pytest.mark.parametrize("greeting", ["421 4.3.2 not now", "554 5.3.2 no service", ""])
+def test_a_greeting_that_refuses_is_no_verdict_on_the_message(scene: Scene, greeting: str) -> None:
+    scene.two.say(greeting=greeting)
+    answer = scene.send("two")
+    assert (answer.code, answer.text[:2]) == (451, "4."), answer
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({"mail": "550 5.7.1 not from you"}, 550, "5.7.1"),
+        ({"recipients": {"inbox@two.test": "550 5.1.1 nobody of that name"}}, 550, "5.1.1"),
+        ({"recipients": {"inbox@two.test": "452 4.2.2 mailbox full"}}, 451, "4.2.2"),
+        ({"dot": "554 5.7.1 this is spam"}, 554, "5.7.1"),
+        ({"dot": "451 4.7.1 greylisted"}, 451, "4.7.1"),
+        ({"dot": "550 without an enhanced code"}, 550, "5.0.0"),
+        ({"dot": ""}, 451, "4."),
+    ],
+)
+def test_the_hops_verdict_is_the_senders_answer(scene: Scene, change: dict[str, object], code: int, text: str) -> None:
+    scene.two.say(**change)
+    answer = scene.send("two")
+    assert (answer.code, answer.text[: len(text)]) == (code, text), answer
+    said = next((str(value) for value in change.values() if isinstance(value, str) and value), "")
+    assert said[4:] in answer.text, "the hop's own words are quoted"
+
+
+def test_control_characters_and_long_replies_do_no_harm(scene: Scene) -> None:
+    scene.two.say(dot="550-5.7.1 one\x1b[31m\t\x07\r\n550-" + "x" * 3000 + "\r\n550 5.7.1 end\u202e")
+    answer = scene.send("two")
+    assert answer.code == 550
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", answer.text), answer
+    assert all(len(line) < 510 for line in answer.text.split("\n"))
+    assert all("\x1b" not in line for line in scene.gateway.text.splitlines())
+
+
+def test_no_8bitmime_is_a_clear_refusal(scene: Scene) -> None:
+    scene.two.say(keywords=("PIPELINING", "ENHANCEDSTATUSCODES"))
+    answer = scene.send("two", EIGHT_BIT)
+    assert (answer.code, answer.text[:5]) == (554, "5.6.3"), answer
+    assert "8BITMIME" in answer.text
+    assert scene.two.received == []
+    assert scene.send("two").code == 250
+
+
+def test_no_smtputf8_is_a_clear_refusal(scene: Scene) -> None:
+    scene.two.say(keywords=("8BITMIME",))
+    with Client(scene.world, scene.gateway.host, scene.client) as client:
+        client.ehlo()
+        octets = "Subject: Grüße\r\n\r\n".encode()
+        answer = client.send("a@sender.test", "two@forward.test", octets, "SMTPUTF8")
+        assert (answer.code, answer.text[:5]) == (550, "5.6.7"), answer
+        assert client.send("a@sender.test", "two@forward.test", MESSAGE, "SMTPUTF8").code == 250
+
+
+def test_a_hop_with_a_smaller_size_limit(scene: Scene) -> None:
+    scene.two.say(keywords=("SIZE 2000", "8BITMIME"))
+    answer = scene.send("two", MESSAGE + b"x" * 70 + b"\r\n" + b"text\r\n" * 500)
+    assert (answer.code, answer.text[:5]) == (552, "5.3.4"), answer
+    assert scene.two.received == []
+
+
+def test_a_hop_without_ehlo(scene: Scene) -> None:
+    scene.two.say(keywords=())
+    assert scene.send("two").code == 250
+    assert scene.two.accepted[0].octets.endswith(MESSAGE)
+
+
+def test_one_of_two_destinations_refuses(scene: Scene) -> None:
+    scene.two.say(dot="550 5.7.1 not here")
+    answer = scene.send("both")
+    assert (answer.code, answer.text[:5]) == (550, "5.7.1"), answer
+    assert (len(scene.one.accepted), scene.two.accepted) == (1, [])
+
+
+def test_a_retry_does_not_deliver_again_where_it_was_taken(scene: Scene) -> None:
+    scene.two.say(dot="451 4.7.1 greylisted")
+    assert scene.send("both").code == 451
+    scene.two.say(dot="250 2.0.0 taken")
+    assert scene.send("both").code == 250
+    assert (len(scene.one.accepted), len(scene.two.accepted)) == (1, 1)
+
+
+def test_a_slow_hop_and_the_senders_retry_make_one_copy(scene: Scene) -> None:
+    go_on = threading.Event()
+    scene.two.say(before_dot=lambda: go_on.wait(20))
+    answer = scene.send("two")
+    assert answer.code == 451, answer
+    assert "has not answered in time" in answer.text
+    go_on.set()
+    scene.two.wait()
+    assert scene.send("two").code == 250
+    assert len(scene.two.accepted) == 1
+
+
+def test_two_mailboxes_of_one_hop_share_a_transaction_or_not_but_get_one_each(scene: Scene) -> None:
+    assert scene.send("many").code == 250
+    recipients = sorted(name for message in scene.one.accepted for name in message.recipients)
+    assert recipients == ["a@one.test", "b@one.test"]
+
+
+def test_connections_are_reused(scene: Scene) -> None:
+    for _ in range(5):
+        assert scene.send("one").code == 250
+    assert scene.one.connections == 1
