@@ -54,8 +54,14 @@ make_venv() {
     fail "$base cannot create a virtual environment. On Debian and Ubuntu: sudo apt-get install python3-venv"
 }
 
+# Whether an earlier run has finished, for this purpose and this state of the checkout.
+is_ready() {
+    local stamp=$1/forwarder-$2.stamp
+    [[ -x $1/bin/python && -f $stamp && $(<"$stamp") == "$(fingerprint "$2")" ]]
+}
+
 prepare_environment() {
-    local purpose=$1 venv=${FORWARDER_VENV:-$root/.venv} stamp wanted what=.
+    local purpose=$1 venv=${FORWARDER_VENV:-$root/.venv} what=.
     [[ $purpose == run ]] || what=".[$purpose]"
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
     python=$venv/bin/python
@@ -63,14 +69,12 @@ prepare_environment() {
         [[ -x $python ]] || fail "FORWARDER_VENV names $venv, which has no bin/python"
         return
     fi
-    stamp=$venv/forwarder-$purpose.stamp
-    wanted=$(fingerprint "$purpose")
-    if [[ -x $python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
+    if is_ready "$venv" "$purpose" || is_ready "$venv" test; then # the tests need all that the gateway does
         return
     fi
     "$python" -m pip --version >/dev/null 2>&1 || make_venv "$venv"
     printf 'Installing packages from PyPI into %s (once; needs a minute at most)\n' "$venv"
     (cd -- "$root" && "$python" -m pip install --quiet --no-input --disable-pip-version-check --retries 5 \
         --editable "$what") </dev/null || fail "the packages could not be installed: see above"
-    printf '%s\n' "$wanted" >"$stamp"
+    fingerprint "$purpose" >"$venv/forwarder-$purpose.stamp"
 }

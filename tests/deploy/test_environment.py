@@ -66,6 +66,12 @@ def test_it_installs_once_for_each_purpose(checkout: Checkout) -> None:
     assert checkout.installs[1].endswith("--editable .[test]")
 
 
+def test_what_the_tests_need_is_enough_for_the_gateway(checkout: Checkout) -> None:
+    assert checkout.prepare("test").returncode == 0
+    assert checkout.prepare("run").returncode == 0
+    assert len(checkout.installs) == 1
+
+
 def test_new_dependencies_are_installed(checkout: Checkout) -> None:
     checkout.prepare()
     with (checkout.root / "pyproject.toml").open("a") as file:
