@@ -1,0 +1,51 @@
+"""What is remembered of messages that were delivered in part."""
+
+from forwarder.delivery.memory import Key, Memory, key_of
+from forwarder.model.outcome import Outcome, Verdict
+from forwarder.model.reply import Reply
+from tests.delivery.desk import message
+from tests.fakes import FakeClock
+
+DONE = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "taken"))
+
+
+def key(number: int) -> Key:
+    return Key(None, ("alias", "ours.test"), ("me", "inbox.test"), None, number.to_bytes(4))
+
+
+def test_what_was_put_is_known_until_it_is_forgotten() -> None:
+    memory = Memory(FakeClock())
+    assert memory.get(key(1)) is None
+    memory.put(key(1), DONE)
+    assert (memory.get(key(1)), memory.get(key(2))) == (DONE, None)
+    memory.forget(key(1))
+    memory.forget(key(2))
+    assert memory.get(key(1)) is None
+
+
+def test_entries_grow_old() -> None:
+    clock = FakeClock()
+    memory = Memory(clock, seconds=100)
+    memory.put(key(1), DONE)
+    clock.advance(60)
+    memory.put(key(2), DONE)
+    memory.put(key(1), DONE)  # keeps its age
+    clock.advance(40)
+    assert (memory.get(key(1)), memory.get(key(2))) == (None, DONE)
+    clock.advance(60)
+    assert memory.get(key(2)) is None
+    assert len(memory) == 0
+
+
+def test_the_oldest_goes_when_there_are_too_many() -> None:
+    memory = Memory(FakeClock(), entries=3)
+    for number in range(5):
+        memory.put(key(number), DONE)
+    assert [number for number in range(5) if memory.get(key(number))] == [2, 3, 4]
+    assert len(memory) == 3
+
+
+def test_the_id_and_our_headers_are_not_what_makes_a_message() -> None:
+    one = message("me@inbox.test", head=b"Received: id 1\r\n")
+    two = message("ME@inbox.test", head=b"Received: id 2\r\n", sender="other@srs.test")
+    assert key_of(one, one.deliveries[0], b"d") == key_of(two, two.deliveries[0], b"d")
