@@ -175,6 +175,7 @@ async def serving(directory: Path) -> AsyncIterator[Serve]:
     ) -> House:
         stage, errors = Stage(), list[BaseException]()
         stage.gateway = replace(stage.gateway, settings=replace(stage.gateway.settings, message_size=message_size))
+        stage.log.events.clear()  # of the stage's own session
         options = ListenerOptions(spill or directory, limits, tls, proxy_protocol, report=errors.append)
         listener = Listener(sessions or (lambda peer: Session(stage.gateway, peer)), options)
         opened = open_listening(f"[{host}]:0" if ":" in host else f"{host}:0")

@@ -1,0 +1,142 @@
+"""Lines and pieces out of what arrived, in any pieces; waiting always ends."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.listener.inbox import Ended, Inbox, Interrupted, LineTooLong, TimedOut
+
+LONG = 60.0
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+
+def inbox(*pieces: bytes) -> tuple[Inbox, Wire]:
+    wire = Wire()
+    made = Inbox(asyncio.get_running_loop(), wire)
+    for piece in pieces:
+        made.feed(piece)
+    return made, wire
+
+
+@given(st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"abcdefgh", b""]), max_size=20), st.integers(1, 12))
+def test_lines_in_any_pieces(pieces: list[bytes], limit: int) -> None:
+    octets = b"".join(pieces)
+
+    async def read() -> list[bytes]:
+        box, _ = inbox()
+        for piece in pieces:
+            asyncio.get_running_loop().call_soon(box.feed, piece)
+        asyncio.get_running_loop().call_soon(box.end)
+        lines = []
+        while True:
+            try:
+                lines.append(await box.line(limit, LONG))
+            except LineTooLong:
+                lines.append(b"too long")
+            except Ended:
+                return lines
+
+    complete = octets.count(b"\n")
+    assert asyncio.run(read()) == [
+        line + b"\n" if len(line) < limit else b"too long" for line in octets.split(b"\n")[:complete]
+    ]
+
+
+async def test_pieces_and_what_is_pushed_back() -> None:
+    box, _ = inbox(b"one", b"two")
+    assert await box.piece(LONG) == b"onetwo"
+    box.feed(b"\nmore")
+    box.push_back(b"rest")
+    assert await box.line(10, LONG) == b"rest\n"
+    assert await box.exactly(4, LONG) == b"more"
+
+
+async def test_waits_end() -> None:
+    box, _ = inbox(b"unfinished")
+    with pytest.raises(TimedOut):
+        await box.line(100, 0.01)
+    with pytest.raises(TimedOut):
+        await box.exactly(100, 0.01)
+    box.discard()
+    with pytest.raises(TimedOut):
+        await box.piece(0.01)
+
+
+async def test_what_came_before_the_end_is_read() -> None:
+    box, _ = inbox(b"QUIT\r\nunfinished")
+    box.end()
+    assert await box.line(100, LONG) == b"QUIT\r\n"
+    with pytest.raises(Ended):
+        await box.line(100, LONG)
+    assert await box.piece(LONG) == b"unfinished"
+    with pytest.raises(Ended):
+        await box.piece(LONG)
+
+
+async def test_an_interruption_happens_once() -> None:
+    box, _ = inbox()
+    asyncio.get_running_loop().call_soon(box.interrupt)
+    with pytest.raises(Interrupted):
+        await box.line(100, LONG)
+    box.feed(b"NOOP\r\n")
+    assert await box.line(100, LONG) == b"NOOP\r\n"
+
+
+async def test_row_17_a_line_without_end() -> None:
+    box, _ = inbox(b"x" * 100)
+
+    async def flood() -> None:
+        while True:
+            box.feed(b"x" * 1000)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(flood())
+    with pytest.raises(LineTooLong) as caught:
+        await box.line(50, LONG)
+    assert not caught.value.whole
+    task.cancel()
+
+
+async def test_memory_is_bounded_by_pausing() -> None:
+    box, wire = inbox(b"x" * 65_536)
+    assert wire.calls == []
+    box.feed(b"x")
+    box.feed(b"x")
+    assert wire.calls == ["pause"]
+    await box.exactly(2, LONG)
+    assert wire.calls == ["pause", "resume"]
+
+
+async def test_another_transport() -> None:
+    box, old = inbox(b"x" * 70_000)
+    box.discard()
+    assert old.calls == ["pause", "resume"]
+    box.feed(b"x" * 70_000)
+    new = Wire()
+    box.switch(new)
+    assert old.calls == ["pause", "resume", "pause", "resume"]
+    box.feed(b"x")
+    assert new.calls == ["pause"]
+
+
+async def test_silence() -> None:
+    box, _ = inbox()
+    assert await box.stays_silent(0)
+    assert await box.stays_silent(0.01)
+    asyncio.get_running_loop().call_soon(box.feed, b"x")
+    assert not await box.stays_silent(LONG)
+    box.discard()
+    asyncio.get_running_loop().call_soon(box.end)
+    assert await box.stays_silent(LONG)
