@@ -9,6 +9,8 @@ from forwarder.model.address import Address
 from forwarder.model.destination import Destination
 from forwarder.model.envelope import MailOptions, RcptOptions
 
+_PIECE = 1_048_576  # octets
+
 
 class Content(Protocol):
     """The original octets, dot-unstuffed, every line ended by CRLF. Never altered after it was made.
@@ -59,9 +61,9 @@ class MemoryContent:
         return self._octets[:limit]
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the octets in one piece."""
-        if self._octets:
-            yield self._octets
+        """Give the octets in order."""
+        for start in range(0, self.size, _PIECE):
+            yield self._octets[start : start + _PIECE]
 
 
 @dataclass(frozen=True, slots=True)
