@@ -101,15 +101,15 @@ class DnsResolver:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _lookup(self, name: str, kind: str, read: Callable[[Any], T]) -> Answer[T]:
-        try:
-            question = _dns_name(name)
-        except ValueError as error:
-            return _impossible(str(error))
-        key = (question.to_text(), kind)
+        key = (name.removesuffix(".").lower(), kind)
         if cached := self._cached(key):
             return cached
         task = self._running.get(key)
         if task is None:
+            try:
+                question = _dns_name(key[0])
+            except ValueError as error:
+                return _impossible(str(error))
             task = asyncio.create_task(self._ask(question, kind, read))
             self._running[key] = task
             task.add_done_callback(lambda done: self._keep(key, done))
@@ -241,8 +241,7 @@ def _host(name: dns.name.Name) -> str:
 def _dns_name(name: str) -> dns.name.Name:
     """Give a name for the question. Labels are taken as they are: SPF macros put local parts into them."""
     try:
-        labels = name.removesuffix(".").lower().encode("ascii").split(b".")
-        return dns.name.Name([*labels, b""])
+        return dns.name.Name([*name.encode("ascii").split(b"."), b""])
     except UnicodeEncodeError:
         raise ValueError("a name in DNS is ASCII") from None
     except dns.exception.DNSException:
