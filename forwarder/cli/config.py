@@ -141,4 +141,17 @@ def _folders(config: Config) -> Iterator[str]:
             yield f'{name}: "{folder}": expected a folder that {user} may write to, or create: "{found}" is not one'
 
 
-_LOOKS: tuple[Callable[[Config], Iterator[str]], ...] = (_rules, _secrets, _password, _certificate, _folders)
+def _support(config: Config) -> Iterator[str]:
+    from forwarder.app import unsupported  # all of the gateway
+
+    yield from unsupported(config)
+
+
+_LOOKS: tuple[Callable[[Config], Iterator[str]], ...] = (
+    _support,
+    _rules,
+    _secrets,
+    _password,
+    _certificate,
+    _folders,
+)

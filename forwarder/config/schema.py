@@ -120,7 +120,7 @@ class Limits(Section, frozen=True, kw_only=True):
     header_size: Annotated[int, Size("16kB", "64MB")] = 1_000_000
     line_length: Annotated[int, Whole(998, 1_000_000_000, or_zero="unlimited")] = 0  # RFC 5322 2.1.1
     hops: Annotated[int, Whole(5, 1000)] = 50
-    greeting_delay: Annotated[float, Duration("0s", "30s")] = 0.1
+    greeting_delay: Annotated[float, Duration("0s", "30s")] = 0.01
 
 
 class Authentication(Section, frozen=True, kw_only=True):

@@ -74,10 +74,14 @@ class CutThroughCourier:
         log: EventLog,
     ) -> None:
         self._settings = settings
+        self._resolver = resolver
+        self._dialer = dialer
+        self._randomness = randomness
         self._clock = clock
         self._log = log
         self._router = Router(settings, resolver, randomness)
         self._lines = Lines(settings, dialer, clock)
+        self._retired: list[Lines] = []
         self._memory = Memory(clock)
         self._running: dict[Key, _Promise] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,6 +114,17 @@ class CutThroughCourier:
             self._remember(promises)
         return outcomes
 
+    def reconfigure(self, settings: CourierSettings) -> None:
+        """Use other settings for what begins from now on; what is under way ends with those it began with."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._router = Router(settings, self._resolver, self._randomness)
+        self._retired.append(self._lines)  # its idle connections run out by themselves
+        self._lines = Lines(settings, self._dialer, self._clock)
+        self._by_destination = Turns(settings.limits.per_destination)
+        self._in_all = Turns(settings.limits.connections)
+
     async def close(self, grace: float) -> None:
         """End: let what is under way finish for `grace` seconds, then cancel it, and close every connection."""
         if self._tasks:
@@ -117,7 +132,8 @@ class CutThroughCourier:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._lines.close()
+        for lines in (*self._retired, self._lines):
+            await lines.close()
 
     # What goes together
 
@@ -204,8 +220,8 @@ class CutThroughCourier:
         log.event(
             name,
             outcome=outcome.verdict.value,
-            to=str(delivery.destination.address),
-            recipient=str(delivery.recipient),
+            to=str(delivery.recipient),
+            destination=str(delivery.destination.address),
             relay=outcome.relay or None,
             code=outcome.reply.code,
             reply=quote(outcome.reply),

@@ -17,9 +17,9 @@ TOO_MANY_OF_YOURS = Reply(421, "4.7.0", "Too many connections from your network:
 class ListenerLimits:
     """Times in seconds, sizes in octets.
 
-    `banner_delay`: who talks in this time before the banner is no mail server (RFC 5321 3.1). 0.1 s finds those that
-    send without listening at all, which is most, and costs an honest client nothing that it would notice; with 0 only
-    what has already arrived counts.
+    `banner_delay`: who talks in this time before the banner is no mail server (RFC 5321 3.1). 10 ms finds those that
+    send without listening at all, which is most, since their octets come right behind the handshake; more would hold
+    up honest clients that open a connection per message. With 0 only what has already arrived counts.
     `data_rate`: the least that must arrive in each `data_grace` seconds, on average, while a message is sent.
     `overrun`: a message that is too large is read to its end, so that the sender learns why, but at most this many
     times the largest size; then the connection is cut.
@@ -29,7 +29,7 @@ class ListenerLimits:
 
     connections: int = 1000
     connections_per_client: int = 20
-    banner_delay: float = 0.1
+    banner_delay: float = 0.01
     proxy_timeout: float = 5.0
     command_timeout: float = 300.0  # RFC 5321 4.5.3.2.7
     data_timeout: float = 180.0  # per read, RFC 5321 4.5.3.2.5
