@@ -47,6 +47,7 @@ def table(letter: Signed, gateway: str, inbox: str) -> Table:
         f"mx.{SENDER}": {"A": [gateway]},
         letter.key_name: {"TXT": [letter.key_record]},
         SERVED: {"MX": [f"10 mx.{SERVED}"]},
+        f"fwd.{SERVED}": {"MX": [f"10 mx.{SERVED}"]},  # where bounces to rewritten senders come back
         f"mx.{SERVED}": {"A": [gateway]},
         INBOX: {"MX": [f"10 mx.{INBOX}"]},
         f"mx.{INBOX}": {"A": [inbox]},

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,10 +30,10 @@ PATIENCE = 60.0  # seconds
 class Place:
     """A copy of the checkout, and a folder for temporary files by which all its processes can be told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, temporary: Path, stack: contextlib.ExitStack) -> None:
         self.root = folder / "a copy"
-        self.temporary = folder / "t"
-        self.temporary.mkdir()
+        self.temporary = temporary
+        self._stack = stack
         for name in ("deploy", "forwarder"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", self.root)
@@ -40,7 +41,7 @@ class Place:
         self.environ = {**os.environ, "FORWARDER_VENV": venv, "TMPDIR": str(self.temporary)}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [str(self.root / "deploy/quickstart"), *arguments],
             env=self.environ,
             cwd="/",
@@ -49,6 +50,9 @@ class Place:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._stack.enter_context(process)
+        self._stack.callback(process.kill)
+        return process
 
     def processes(self) -> list[int]:
         """Give the processes that were started from here, ourselves left out."""
@@ -63,8 +67,10 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
+    # a short path, as users have it: the control socket lies below it
+    with tempfile.TemporaryDirectory(prefix="fq-", dir="/tmp") as temporary, contextlib.ExitStack() as stack:
+        place = Place(tmp_path, Path(temporary), stack)
+        yield place
     for pid in place.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
