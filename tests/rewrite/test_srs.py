@@ -209,6 +209,14 @@ class TestSecrets:
         assert SRS.decode(Address(f"SRS0={whole[:TAG_LENGTH]}=JL=b.example=a", "fwd.example.org"), DAY)
         assert "not genuine" in refused(Address(f"SRS0={whole[:length]}=JL=b.example=a", "fwd.example.org"))
 
+    def test_letters_that_only_turn_into_ascii_by_case_are_no_tag(self) -> None:
+        tags = [encode(f"{number}@b.example") for number in range(40)]
+        for letter, alike in (("S", "\u017f"), ("I", "\u0131")):
+            made = next(address for address in tags if letter in address.local[5:13])
+            altered = made.local[:5] + made.local[5:13].replace(letter, alike) + made.local[13:]
+            assert altered.upper() == made.local.upper()
+            assert "not genuine" in refused(Address(altered, made.domain))
+
     def test_the_tag_has_at_least_eight_characters(self) -> None:
         assert len(encode("a@b.example").local.split("=")[1]) == TAG_LENGTH >= 8
 

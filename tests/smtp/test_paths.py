@@ -103,6 +103,8 @@ def test_a_sender_is_read(argument: bytes, sender: Address | None) -> None:
         (b"FROM:<u@[::1]>", "501 5.1.7"),
         (b"FROM:<u@[IPv6:fe80::1%eth0]>", "501 5.1.7"),
         (b"FROM:<" + b"v" * 253 + b"@c>", "501 5.1.7"),
+        (b'FROM:<"' + b"\\a" * 126 + b'"@c>', "501 5.1.7"),  # shorter once it is understood
+        (b"FROM:<@" + b"a" * 60 + b",@b" * 64 + b":u@d>", "501 5.1.7"),
         (b"FROM:<a@b>\r\nRCPT TO:<c@d>", "501 5.5.2"),
         (b"FROM:<a\0@b>", "501 5.5.2"),
         (b"FROM:<a@b\0>", "501 5.5.2"),
