@@ -77,7 +77,7 @@ def why_not() -> str:
 
 @contextmanager
 def postfix(folder: Path, listen: tuple[str, int], relay: tuple[str, int]) -> Iterator[int]:
-    """Run an instance below `folder`; give the process id of its master."""
+    """Run an instance below `folder`; give the process group of all its programs."""
     _lay_out(folder)
     host, port = listen
     (folder / "main.cf").write_text(_MAIN.format(folder=folder, host=host, relay=relay[0], relay_port=relay[1]))
@@ -86,7 +86,8 @@ def postfix(folder: Path, listen: tuple[str, int], relay: tuple[str, int]) -> It
         os.utime(folder / name, (0, 0))  # Postfix waits until a file that was just written has settled
     words = ["postconf", "-d", "-h", "daemon_directory"]
     programs = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    master = subprocess.Popen([f"{programs}/master", "-c", str(folder), "-d"], stderr=subprocess.DEVNULL)
+    words = [f"{programs}/master", "-c", str(folder), "-d"]
+    master = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         _wait_until_up(listen, master)
         yield master.pid

@@ -54,8 +54,9 @@ class Target:
 
     name: str
     address: tuple[str, int]
-    group: int = 0  # process group, 0 where its CPU and memory are not ours to tell
+    group: int = 0  # process group, 0 for the sink itself
     rates: dict[str, list[float]] = field(default_factory=lambda: {_ONE: [], _MANY: []})
+    cpu: dict[str, list[float]] = field(default_factory=lambda: {_ONE: [], _MANY: []})  # milliseconds a message
 
 
 class Sink:
@@ -119,7 +120,7 @@ async def send(address: tuple[str, int], arguments: argparse.Namespace, messages
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise BenchError(f"the load generator was not done after {arguments.seconds} s") from None
+        raise BenchError(f"{address[0]} port {address[1]}: not everything was sent after {arguments.seconds} s") from None
     figures = json.loads(printed)
     if figures["accepted"] != messages:
         raise BenchError(f"{figures['accepted']} of {messages} messages were accepted; the others: {figures['other']}")
@@ -127,12 +128,14 @@ async def send(address: tuple[str, int], arguments: argparse.Namespace, messages
     return start
 
 
-async def rate(target: Target, sink: Sink, arguments: argparse.Namespace, kind: str) -> float:
-    """Give messages per second of one run."""
+async def run(target: Target, sink: Sink, arguments: argparse.Namespace, kind: str) -> None:
+    """Send the messages of one run; note how fast that was, and what it cost."""
     messages: int = arguments.messages
+    used = cpu(target.group)
     await sink.expect(messages)
     start = await send(target.address, arguments, messages, kind, arguments.size)
-    return messages / (await sink.done(arguments.seconds) - start)
+    target.rates[kind].append(messages / (await sink.done(arguments.seconds) - start))
+    target.cpu[kind].append((cpu(target.group) - used) / messages * 1000)
 
 
 def cpu(group: int) -> float:
@@ -165,18 +168,16 @@ def _stat_of(group: int) -> dict[int, list[str]]:
 
 async def big(target: Target, sink: Sink, arguments: argparse.Namespace) -> str:
     """Send one big message; tell its time, CPU and memory."""
-    rss = hwm = used = 0.0
-    if target.group:
-        for pid in _stat_of(target.group):
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM starts anew, proc(5)
-        rss, used = memory(target.group, "VmRSS"), cpu(target.group)
+    for pid in _stat_of(target.group):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM starts anew, proc(5)
+    before, used = memory(target.group, "VmRSS"), cpu(target.group)
     await sink.expect(1)
     start = await send(target.address, arguments, 1, _ONE, arguments.big)
     took = await sink.done(arguments.seconds) - start
-    if not target.group:
-        return f"{took:.2f} s"
-    hwm = memory(target.group, "VmHWM")
-    return f"{took:.2f} s, {cpu(target.group) - used:.2f} s CPU, {(hwm - rss) / 1024:.1f} MB more memory at the peak"
+    peak = memory(target.group, "VmHWM")
+    return (
+        f"{took:.2f} s, {cpu(target.group) - used:.2f} s CPU, {(peak - before) / 1024:.1f} MB more memory at the peak"
+    )
 
 
 @asynccontextmanager
@@ -200,9 +201,9 @@ async def plain_postfix(folder: Path, sink: Sink) -> AsyncIterator[Target]:
     address = (_HOST, free_port(_HOST))
     folder.mkdir()
     running = postfix(folder, address, sink.address)
-    await asyncio.to_thread(running.__enter__)
+    group = await asyncio.to_thread(running.__enter__)
     try:
-        yield Target("postfix", address)
+        yield Target("postfix", address, group)
     finally:
         await asyncio.to_thread(running.__exit__, None, None, None)
 
@@ -229,12 +230,13 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
 async def _rounds(targets: list[Target], end: Sink, arguments: argparse.Namespace, kind: str) -> None:
     for _ in range(arguments.rounds):  # in turn, so that a slow moment of the machine hits all of them
         for target in targets:
-            target.rates[kind].append(await rate(target, end, arguments, kind))
+            await run(target, end, arguments, kind)
     print(kind)
     for target in targets:
         rates = target.rates[kind]
         spread = f"({min(rates):.0f} to {max(rates):.0f})"
-        print(f"  {target.name:<16} {statistics.median(rates):6.0f} msg/s  {spread}", flush=True)
+        cost = f"{statistics.median(target.cpu[kind]):5.2f} ms CPU a message" if target.group else ""
+        print(f"  {target.name:<16} {statistics.median(rates):6.0f} msg/s {spread:<16} {cost}".rstrip(), flush=True)
 
 
 def _print_setting(arguments: argparse.Namespace) -> None:
