@@ -48,7 +48,6 @@ def adopt_library_logging(log: EventLog, clock: Clock) -> None:
     root = logging.getLogger()
     root.handlers[:] = [LibraryHandler(log, clock)]
     root.setLevel(logging.WARNING)
-    logging.getLogger("mail").setLevel(logging.WARNING)  # aiosmtpd sets INFO on import of its command line
 
 
 def _places(trace: TracebackType | None) -> str:

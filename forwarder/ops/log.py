@@ -13,9 +13,10 @@ import os
 import re
 import select
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum, IntEnum
+from itertools import islice
 from typing import Protocol
 
 from forwarder.ops.journald import Journal, is_behind
@@ -131,7 +132,7 @@ class JsonSink:
         record: dict[str, object] = {"time": f"{_second(now)}.{now.microsecond // 1000:03}Z", "event": name}
         for key, value in fields.items():
             record.setdefault(key, _json_value(value))
-        return self._output.write(json.dumps(record).replace("\x7f", "\\u007f").encode() + b"\n")
+        return self._output.write(json.dumps(record).encode() + b"\n")
 
 
 class JournalSink:
@@ -228,17 +229,10 @@ def _text(value: object) -> str:
     elif isinstance(value, float):
         text = f"{value:.3f}"
     elif isinstance(value, list | tuple | set | frozenset):
-        text = ",".join(_text(item) for item in _first(value))
+        text = ",".join(_text(item) for item in islice(value, MAX_VALUE))
     else:
         text = str(value)
     return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + "…"
-
-
-def _first(values: Iterable[object]) -> Iterable[object]:
-    for number, value in enumerate(values):
-        if number == MAX_VALUE:
-            return
-        yield value
 
 
 def _json_value(value: object) -> object:

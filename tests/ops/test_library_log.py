@@ -12,19 +12,29 @@ from tests.fakes import FakeClock, RecordingLog
 @pytest.fixture
 def log() -> Iterator[RecordingLog]:
     root = logging.getLogger()
-    handlers, level, mail = root.handlers[:], root.level, logging.getLogger("mail").level
+    handlers, level = root.handlers[:], root.level
     recording = RecordingLog()
     adopt_library_logging(recording, FakeClock())
     yield recording
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("mail").setLevel(mail)
 
 
 def test_only_warnings_are_told(log: RecordingLog) -> None:
     logging.getLogger("mail.log").info("%r << MAIL FROM", "peer")
     logging.getLogger("asyncio").warning("slow %d", 3)
     assert log.events == [("alert", {"component": "asyncio", "text": "slow 3"})]
+
+
+def test_nor_is_anything_else_put_together_for_nothing(log: RecordingLog) -> None:
+    assert not logging.getLogger("mail.log").isEnabledFor(logging.INFO)
+
+
+def test_a_library_that_sets_its_own_level_is_not_heard_more(log: RecordingLog) -> None:
+    chatty = logging.getLogger("forwarder.tests.chatty")
+    chatty.setLevel(logging.DEBUG)
+    chatty.info("hello")
+    assert log.events == []
 
 
 def test_an_error_tells_where_it_came_from(log: RecordingLog) -> None:

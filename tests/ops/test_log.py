@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ class Written:
 
 
 @pytest.fixture
-def written(tmp_path: Path):  # type: ignore[no-untyped-def] # a generator's type says nothing here
+def written(tmp_path: Path) -> Iterator[Written]:
     file = Written(tmp_path / "log")
     yield file
     os.close(file.descriptor)
@@ -97,6 +98,27 @@ def test_long_values_are_cut() -> None:
     line = sentence("reject", {"text": "x" * 100_000})
     assert line == 'reject "' + "x" * 1000 + '…"'
     assert len(sentence("reject", {"to": ["x" * 100_000] * 100_000})) < 1100
+
+
+class Endless(list[str]):
+    def __iter__(self) -> Iterator[str]:
+        for number in range(1_000_000):
+            assert number <= 1000
+            yield "x"
+
+
+def test_of_long_lists_only_the_beginning_is_looked_at() -> None:
+    assert len(sentence("routed", {"to": Endless()})) < 1100
+
+
+def test_a_journald_that_is_stuck_is_not_waited_for(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "socket"))
+    with journal_at(tmp_path / "socket"):
+        log = Log(JournalSink(journal), Level.INFO, FakeClock())
+        for _ in range(2000):
+            log.event("accepted")
+    journal.close()
+    assert log.dropped > 0
 
 
 def test_levels_decide_what_is_written(written: Written) -> None:
