@@ -18,7 +18,7 @@ from forwarder.rules.senders import Senders
 from forwarder.rules.targets import Send, Target, Template
 
 _STEPS_PER_RULE = 4
-_STEPS = 50_000
+_STEPS = 20_000
 
 
 def duplicates(tables: Iterable[Table]) -> list[Problem]:
@@ -26,8 +26,12 @@ def duplicates(tables: Iterable[Table]) -> list[Problem]:
     problems: set[Problem] = set()
     for table in {id(table): table for table in tables}.values():
         groups = (*table.exact.values(), *table.patterns, table.catch_all)
-        problems.update(problem for group in groups if len(group) > 1 for problem in _twice(group))
+        problems.update(problem for group in groups if _could_clash(group) for problem in _twice(group))
     return list(problems)
+
+
+def _could_clash(group: tuple[Rule, ...]) -> bool:
+    return len(group) > 1 or any(rule.senders is not None for rule in group)
 
 
 def _twice(rules: Iterable[Rule]) -> Iterator[Problem]:
@@ -128,6 +132,8 @@ class _Search:
         longest = 0
         if isinstance(rule.action, Send):
             for target in rule.action.targets:
+                if self._steps < 0:
+                    break
                 if rule.kind is Kind.REGEX and isinstance(target, Template):
                     continue  # nobody knows what the expression captures
                 try:
@@ -141,16 +147,16 @@ class _Search:
     def _reach(self, address: Address, target: Target, rule: Rule, trail: tuple[Key, ...]) -> int:
         """Go on from an address of ours to which `target` of `rule` leads."""
         key = address.key
+        self._steps -= 1
         if key in trail:
             self._circle(rule, (*trail[trail.index(key) :], key))
             return 0
         known = self._heights.get(key)
         if len(trail) + (known or 1) > MAX_DEPTH:
-            self._report(rule, f"more than {MAX_DEPTH} rules follow one another by way of {address}")
+            self._report(rule, f"more than {MAX_DEPTH} rules follow one another on the way from {_written(trail[0])}")
             return 0
-        self._steps -= 1
-        if known is not None or self._steps < 0:
-            return known or 0
+        if known is not None:
+            return known
         table = self._tables[address.domain]
         found = table.pick(name_of(address.local), self._accepts)
         height = 0
@@ -164,7 +170,7 @@ class _Search:
     def _circle(self, rule: Rule, keys: tuple[Key, ...]) -> None:
         if frozenset(keys) not in self._circles:
             self._circles.add(frozenset(keys))
-            way = " -> ".join(f"{local}@{domain}" for local, domain in keys)
+            way = " -> ".join(_written(key) for key in keys)
             self._report(rule, f"the rules lead in a circle: {way}")
 
     def _report(self, rule: Rule, reason: str) -> None:
@@ -175,6 +181,10 @@ class _Search:
             place = self._sections[postmaster.address.domain]
             reason = f"postmaster of the configuration: {reason}"
         self.problems.add(Problem(place.file, place.line, place.column, reason))
+
+
+def _written(key: Key) -> str:
+    return str(Address(*key))
 
 
 _SAMPLES = {Kind.CATCH_ALL: "any-name", Kind.REGEX: "any-name"}

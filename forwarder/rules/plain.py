@@ -48,9 +48,7 @@ class Lines:
         match = _PLAIN.fullmatch(line)
         if match is None or len(line) > _MAX_LENGTH:
             return None
-        domain = self._domains.get(match[3])
-        if domain is None:
-            domain = self._domains[match[3]] = _canonical(match[3])
+        domain = self._domain(match[3])
         return (match[1].lower(), domain) if domain else None
 
     def text(self, number: int) -> str:
@@ -69,13 +67,16 @@ class Lines:
         match = _PLAIN.fullmatch(line)
         assert match is not None, "not a plain line"
         name, local, domain = match.groups()
-        send = Send((Destination(Address(local, self._domains[domain])),))
+        send = Send((Destination(Address(local, self._domain(domain))),))
         place = Place(self._files[file], within, match.start(1) + 1)
         return Rule(Kind.EXACT, name.lower(), None, send, None, None, place, line.strip())
 
-
-def _canonical(text: str) -> str:
-    try:
-        return canonical_name(text)
-    except AddressError:
-        return ""
+    def _domain(self, text: str) -> str:
+        known = self._domains.get(text)
+        if known is None:
+            try:
+                known = canonical_name(text)
+            except AddressError:
+                known = ""
+            self._domains[text] = known
+        return known

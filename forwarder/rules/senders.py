@@ -9,7 +9,7 @@ A sender's local part is compared without case. Nothing but `<>` matches the nul
 import re
 from dataclasses import dataclass, field
 
-from forwarder.model.address import Address, AddressError, canonical_name, parse_mailbox
+from forwarder.model.address import Address, AddressError, canonical_name, parse_domain, parse_mailbox
 from forwarder.rules.expression import Expression, compile_expression
 from forwarder.rules.names import fold, glob_expression, is_glob
 
@@ -73,7 +73,7 @@ def _glob(local: str, domain: str) -> SenderPattern:
     if not local.startswith('"') and not _LOCAL_GLOB.fullmatch(local):
         raise AddressError("the part before the @ is malformed")
     local = fold(local) if is_glob(local) else fold(parse_mailbox(f"{local}@x.example").local)
-    domain = _domain_glob(domain) if is_glob(domain) else canonical_name(domain)
+    domain = _domain_glob(domain) if is_glob(domain) else parse_domain(domain)
     return SenderPattern(
         f"{local}@{domain}",
         None if is_glob(local) else local,
