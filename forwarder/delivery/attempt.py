@@ -9,7 +9,7 @@ found dead before MAIL was answered is replaced by a fresh one.
 reading the content raises. When no target is left, the reply that a host gave counts more than one of ours.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -57,7 +57,7 @@ class Attempt:
     async def run(self) -> None:
         """Decide every recipient."""
         try:
-            async with aclosing(self._router.targets(self._parcel.way)) as targets:
+            async with aclosing(self._targets()) as targets:
                 async for target in targets:
                     await self._offer(target)
                     if not self._open:
@@ -67,6 +67,18 @@ class Attempt:
         assert self._failure is not None  # a target that decides not everybody leaves its reason
         for index in self._open:
             self._decided(index, self._failure)
+
+    async def _targets(self) -> AsyncGenerator[Target, None]:
+        """Give the targets in the router's order, but those that are known to be out of reach last."""
+        shunned = []
+        async with aclosing(self._router.targets(self._parcel.way)) as targets:
+            async for target in targets:
+                if self._lines.is_shunned(target):
+                    shunned.append(target)
+                else:
+                    yield target
+        for target in shunned:
+            yield target
 
     async def _offer(self, target: Target) -> None:
         used = self._lines.reuse(target)

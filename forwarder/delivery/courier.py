@@ -15,6 +15,7 @@ caller's, retrying the spool's. Nothing that a next hop, DNS or the disk does ma
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from forwarder.delivery.attempt import Attempt, Parcel
 from forwarder.delivery.lines import Lines
@@ -81,7 +82,7 @@ class CutThroughCourier:
         self._log = log
         self._router = Router(settings, resolver, randomness)
         self._lines = Lines(settings, dialer, clock)
-        self._retired: list[Lines] = []
+        self._retired: WeakSet[Lines] = WeakSet()  # one is gone when no attempt and no idle connection holds it
         self._memory = Memory(clock)
         self._running: dict[Key, _Promise] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,7 +121,7 @@ class CutThroughCourier:
             return
         self._settings = settings
         self._router = Router(settings, self._resolver, self._randomness)
-        self._retired.append(self._lines)  # its idle connections run out by themselves
+        self._retired.add(self._lines)  # its idle connections run out by themselves
         self._lines = Lines(settings, self._dialer, self._clock)
         self._by_destination = Turns(settings.limits.per_destination)
         self._in_all = Turns(settings.limits.connections)
@@ -132,7 +133,7 @@ class CutThroughCourier:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for lines in (*self._retired, self._lines):
+        for lines in [*self._retired, self._lines]:
             await lines.close()
 
     # What goes together

@@ -12,8 +12,10 @@ from forwarder.delivery.line import Line
 from forwarder.delivery.pool import Pool, PoolKey, Use
 from forwarder.delivery.route import Target
 from forwarder.delivery.settings import CourierSettings
-from forwarder.ports import Clock, Dialer
+from forwarder.ports import Clock, ConnectionLost, Dialer
 from forwarder.smtp.client import Client, TlsUse
+
+_MOST_SHUNNED = 10_000
 
 
 class Lines:
@@ -24,13 +26,10 @@ class Lines:
         self._dialer = dialer
         self._clock = clock
         self._pool: Pool[Line] = Pool(settings.limits)
+        self._shunned: dict[Target, float] = {}
         self._lent: dict[Line, tuple[PoolKey, Use]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
-
-    def __len__(self) -> int:
-        """How many are idle."""
-        return len(self._pool)
 
     def reuse(self, target: Target) -> Line | None:
         """Lend an idle line to that target, if there is one."""
@@ -46,12 +45,22 @@ class Lines:
         """Lend a new line; raise `ConnectionLost`."""
         key = self._key(target, tls)
         timeouts = self._settings.timeouts
-        connection = await self._dialer.connect(
-            target.address, target.port, source=key.source, timeout=timeouts.connect
-        )
+        try:
+            connection = await self._dialer.connect(
+                target.address, target.port, source=key.source, timeout=timeouts.connect
+            )
+        except ConnectionLost:
+            self._shunned[target] = self._clock.monotonic() + self._settings.limits.shun
+            raise
         line = Line(target, connection, Client(self._settings.ehlo_name, tls), timeouts)
         self._lent[line] = key, Use(self._clock.monotonic())
         return line
+
+    def is_shunned(self, target: Target) -> bool:
+        """Whether a target could not be connected to a moment ago: asking it first would cost every message the wait."""
+        if len(self._shunned) > _MOST_SHUNNED:
+            self._shunned.clear()
+        return self._shunned.get(target, 0.0) > self._clock.monotonic()
 
     async def give_back(self, line: Line) -> None:
         """Keep a line for the next message if it is in order, otherwise close it."""

@@ -71,7 +71,9 @@ class Pool(Generic[C]):
             return [connection]
         held = self._idle.setdefault(key, deque())
         held.append(idle)
-        return [held.popleft().connection] if len(held) > self._limits.per_destination else []
+        if len(held) > self._limits.per_destination:
+            return [held.popleft().connection]
+        return [self._take_oldest()] if len(self) > self._limits.connections else []
 
     def expired(self, now: float) -> list[C]:
         """Take out what has been idle or alive for too long, to be closed."""
@@ -87,6 +89,12 @@ class Pool(Generic[C]):
         closing = [idle.connection for held in self._idle.values() for idle in held]
         self._idle.clear()
         return closing
+
+    def _take_oldest(self) -> C:
+        key = min(self._idle, key=lambda key: self._idle[key][0].since)
+        oldest = self._idle[key].popleft()
+        self._tidy(key)
+        return oldest.connection
 
     def _is_fresh(self, idle: _Idle[C], now: float) -> bool:
         return now - idle.since < self._limits.idle and now - idle.use.made < self._limits.age

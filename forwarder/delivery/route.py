@@ -6,7 +6,7 @@ looks addresses up one preference at a time, as they are needed, and raises `Unr
 REFUSED where that is certain (no such domain, null MX, ourselves), DEFERRED where DNS could not be asked, and where an
 explicit hop has no address, since then the mistake is the operator's and not the sender's.
 
-Left out on purpose: TLS policies by destination, and memory of hosts that failed a moment ago.
+Left out on purpose: TLS policies by destination, and what is known of a host from earlier attempts.
 """
 
 from collections.abc import AsyncGenerator, Sequence

@@ -52,12 +52,13 @@ class Limits:
     """Bounds on connections; times in seconds."""
 
     per_destination: int = 5  # connections at once to one domain or explicit hop: what Gmail is known to bear
-    connections: int = 200  # at once in all
+    connections: int = 200  # at once in all; as many again may be idle
     messages: int = 50  # over one connection
     idle: float = 10.0  # an unused connection is kept
     age: float = 300.0  # a connection is used
     hosts: int = 8  # of one domain that are looked up
     addresses: int = 8  # that are tried for one message
+    shun: float = 120.0  # an address that could not be connected to is asked last
     recipients: int = 100  # in one transaction (RFC 5321 4.5.3.1.8)
 
 

@@ -22,6 +22,7 @@ for "521" (RFC 7504 3): a server that takes no mail at all. Nothing that a serve
 Left out on purpose: AUTH, CHUNKING, REQUIRETLS, and content that is altered to suit a server.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ _VERDICTS = {
     Class.PERMANENT: Verdict.REFUSED,
 }
 _NO_MAIL_HERE = 521  # RFC 7504 3
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 
 class Client:
@@ -467,6 +469,6 @@ def _rcpt(recipient: Recipient, offer: Offer) -> bytes:
 def _line(words: Iterable[str]) -> bytes:
     """Give a command line; the last guard against a value that would end it (ValueError: ours is the fault)."""
     line = " ".join(words)
-    if any(c < " " or c == "\x7f" for c in line):
+    if _CONTROL.search(line):
         raise ValueError("a control character in an SMTP command")
     return line.encode("utf-8")

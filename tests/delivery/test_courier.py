@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.delivery.settings import Limits, Timeouts
+from forwarder.delivery.settings import CourierSettings, Limits, Timeouts
 from forwarder.model.address import parse_mailbox
 from forwarder.model.destination import Destination
 from forwarder.model.destination import Hop as NextHop
@@ -86,7 +86,8 @@ class TestOneMessage:
         assert all(fields["relay"] == relay and fields["id"] == "id1" for fields in by_name.values())
         assert by_name["attempt"]["outcome"] == "refused"
         assert by_name["attempt"]["reply"] == "550 5.1.1 no?[31m such user"
-        assert (by_name["delivered"]["to"], by_name["delivered"]["code"]) == ("a@inbox.test", 250)
+        assert (by_name["delivered"]["destination"], by_name["delivered"]["code"]) == ("a@inbox.test", 250)
+        assert by_name["delivered"]["to"] == "alias@ours.test"
 
 
 class TestRefusals:
@@ -198,6 +199,16 @@ class TestOtherHosts:
         assert outcome.relay.startswith("second.two.test[127.0.0.1]")
         assert [taken.octets for taken in second.taken] == [HEAD + BODY]
         assert [fields["outcome"] for fields in ours.log.named("attempt")] == ["failed"]
+
+    async def test_who_was_out_of_reach_is_asked_last_for_a_while(self) -> None:
+        async with listening(Hop()) as second, desk(second.port) as ours:
+            await ours.send(message("me@two.test"))
+            await ours.send(message("me@two.test"))
+            assert len(ours.log.named("attempt")) == 1
+        async with desk(second.port) as ours:  # and now nobody is there at all: everybody is asked all the same
+            for _ in range(2):
+                await ours.send(message("me@two.test"))
+            assert len(ours.log.named("attempt")) == 4
 
     async def test_the_next_one_is_asked_when_nobody_listens(self) -> None:
         async with listening(Hop()) as second, desk(second.port) as ours:
@@ -515,6 +526,35 @@ class TestDeadline:
             await ours.courier.close(0.01)
             (outcome,) = await sending
         assert (outcome.verdict, outcome.reply.enhanced) == (T, "4.3.2")
+
+
+class TestReconfiguration:
+    async def test_what_begins_later_goes_by_the_new_settings(self) -> None:
+        async with (
+            listening(Hop(says={"DOT": [Trick.WAIT]})) as old,
+            listening(Hop(), "127.0.0.2") as new,
+            desk(old.port) as ours,
+        ):
+            running = asyncio.create_task(ours.send(message("me@inbox.test")))
+            async with asyncio.timeout(10):
+                while "DATA" not in old.verbs:
+                    await asyncio.sleep(0.01)
+            routes = {"inbox.test": NextHop("127.0.0.2", new.port)}
+            ours.courier.reconfigure(CourierSettings("other.test", routes=routes))
+            (later,) = await ours.send(message("me@inbox.test", content=b"\r\nlater\r\n"))
+            old.go.set()
+            (before,) = await running
+        assert (later.verdict, later.relay) == (D, f"127.0.0.2[127.0.0.2]:{new.port}")
+        assert (before.verdict, len(old.taken)) == (D, 1)
+        assert new.lines[0] == "EHLO other.test"
+        assert old.lines[-1] == "QUIT"  # what the old settings left idle is closed at the end as well
+
+    async def test_the_same_settings_change_nothing(self) -> None:
+        async with listening(Hop()) as hop, desk(hop.port) as ours:
+            await ours.send(message("me@inbox.test"))
+            ours.courier.reconfigure(CourierSettings("mx.ours.test", port=hop.port))
+            await ours.send(message("me@inbox.test"))
+        assert hop.connections == 1
 
 
 class _Made:

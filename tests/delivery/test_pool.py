@@ -63,6 +63,13 @@ def test_too_many() -> None:
     assert len(pool) == 0
 
 
+def test_too_many_in_all() -> None:
+    pool: Pool[int] = Pool(Limits(connections=3))
+    keys = [PoolKey(f"192.0.2.{n}", 25, TlsUse.NEVER, None) for n in range(5)]
+    assert [pool.put(key, n, Use(0), n) for n, key in enumerate(keys)] == [[], [], [], [0], [1]]
+    assert len(pool) == 3
+
+
 def test_slots_are_counted_for_each_key() -> None:
     slots: Slots[str] = Slots(2)
     assert [slots.take("x"), slots.take("x"), slots.take("x"), slots.take("y")] == [True, True, False, True]
