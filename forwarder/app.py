@@ -6,6 +6,7 @@ and then swaps one reference, so that it happens whole or not at all; sessions k
 """
 
 import asyncio
+import math
 import signal
 import socket
 import ssl
@@ -77,7 +78,7 @@ def read(path: Path) -> Wanted:
     except Unready as error:
         problems += error.problems
     try:
-        max_age = int(config.srs.max_age // _DAY)
+        max_age = math.ceil(config.srs.max_age / _DAY)
         srs = Srs(config.srs.domain, srs_secrets(config.srs.secrets), max_age)
     except SecretError as error:
         problems.append(str(error))

@@ -16,8 +16,9 @@ treat as opaque: so our SRS1 addresses age as well.
 
 Decisions:
 
-- A sender at our SRS domain passes unchanged (it came back in a loop, and a second layer would only grow), but one
-  that looks like SRS must decode. An SRS1 whose first hop is ours becomes our SRS0 again, on the same condition.
+- An SRS address of ours passes unchanged (it came back in a loop, and a second layer would only grow), but it must
+  decode. An SRS1 whose first hop is ours becomes our SRS0 again, on the same condition. Any other sender at our SRS
+  domain is rewritten like a stranger's, which it is: nobody sends from there.
 - What resembles SRS0 or SRS1 but does not have its fields is a plain address. So is one whose domain is no domain.
 - A local part over 64 octets is sent as it is: receivers take it, and Google's and Microsoft's own rewriting does so.
   Nothing can be cut without keeping state: everything after the tag is needed to find the way back, 40 bits are the
@@ -89,9 +90,8 @@ class Srs:
     def encode(self, sender: Address, day: int) -> Address:
         """Give the sender to use instead of `sender` on that day (since 1970-01-01 UTC); raise `SrsError`."""
         sender = _checked(sender.local, sender.domain)
-        if sender.domain == self.domain:
-            if self.is_ours(sender):
-                self.decode(sender, day)
+        if self.is_ours(sender):
+            self.decode(sender, day)
             return sender
         kind, host, rest = _leads_to(sender)
         if kind == "SRS1" and host == self.domain:

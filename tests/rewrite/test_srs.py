@@ -129,8 +129,10 @@ class TestOurOwn:
         foreign = encode("SRS0=aa=bb=b.example=Alice@hop.example")
         assert SRS.encode(foreign, DAY) == foreign
 
-    def test_a_plain_sender_at_our_domain_passes_unchanged(self) -> None:
-        assert encode("postmaster@FWD.example.org") == Address("postmaster", "fwd.example.org")
+    def test_a_plain_sender_at_our_domain_is_a_stranger(self) -> None:
+        encoded = SRS.encode(Address("postmaster", SRS.domain), DAY)
+        assert encoded.local.startswith("SRS0=")
+        assert SRS.decode(encoded, DAY) == Address("postmaster", SRS.domain)
 
     @pytest.mark.parametrize("local", ["SRS0=AAAAAAAA=JL=b.example=alice", "SRS0=x", "SRS1=AAAAAAAAJL=hop==a=b=c=d"])
     def test_a_forged_one_is_refused(self, local: str) -> None:
