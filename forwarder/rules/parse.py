@@ -26,6 +26,7 @@ MAX_MERGED = 1_000_000  # rules in all tables of domains with several sections
 
 # Controls but tab and line feed; the line separators of Unicode; a byte order mark within the text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+_PIECE = 1 << 16  # characters
 _HEADER = re.compile(r"[ \t]*\[([^\]]*)\][ \t]*(?:(?<=[ \t])#.*)?")
 
 
@@ -70,8 +71,9 @@ def parse(sources: Sequence[tuple[str, str]], postmaster: Address) -> RuleSet:
 
 
 def _read_text(reading: _Reading, file: str, text: str) -> None:
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    if _CONTROL.search(text, 1) or text[:1] == "\0":
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    lines = text.split("\n")
+    if _has_controls(text):
         lines = _without_controls(reading, file, lines)
     block: _Block | None = None
     start = reading.lines.add(file, lines)
@@ -94,6 +96,11 @@ def _no_section(reading: _Reading, rule: Rule) -> _Block:
     reason = "a rule before any section: write [your.domain] on a line above it"
     reading.problems.append(Problem(*_where(rule.place), reason))
     return _Block()
+
+
+def _has_controls(text: str) -> bool:
+    """Look in pieces, so that other threads get their turn in between."""
+    return any(_CONTROL.search(text, at, at + _PIECE) for at in range(0, len(text), _PIECE))
 
 
 def _without_controls(reading: _Reading, file: str, lines: list[str]) -> list[str]:

@@ -10,7 +10,8 @@ from tests.rules.made import TODAY, made
 
 RULES = made(
     'a -> x@m.com, y@m.com\nv -> x@m.com via [192.0.2.7]:25\nr -> reject "550 5.7.1 Go away"\n'
-    'd -> defer "450 4.2.1 Wait"\nx -> discard\np -> x@m.com until 2027-01-31\nf from q@r.com, <> -> x@m.com\n"a b" -> x@m.com'
+    'd -> defer "450 4.2.1 Wait"\nx -> discard\np -> x@m.com until 2027-01-31\n'
+    'f from q@r.com, <> -> x@m.com\n"a b" -> x@m.com'
 )
 
 

@@ -42,3 +42,22 @@ def test_the_cases_follow_every_rule_of_the_sample(path: Path) -> None:
     lines = {place.line for place in followed}
     written = {rule.place.line for table in rules.tables.values() for rule in table.rules()}
     assert written <= lines, sorted(written - lines)
+
+
+def test_the_example_of_the_reference_does_what_its_cases_say() -> None:
+    """The remarks at the right of the page are cut off: two spaces and a word after a whole rule."""
+    page = (FOLDER / "README.md").read_text()
+    blocks = [block for block in page.split("\n\n") if block.startswith("    ")]
+    rules = next(block for block in blocks if "[example.org, example.net]" in block)
+    cases = next(block for block in blocks if "=> me@corp.example" in block)
+    text = "\n".join(_without_remark(line) for line in rules.splitlines())
+    parsed = parse([("README.md", text)], POSTMASTER)
+    expected = parse_cases("README.md", "\n".join(_without_remark(line) for line in cases.splitlines()))
+    assert len(expected) == 8
+    assert run_cases(parsed, expected, TODAY) == ()
+
+
+def _without_remark(line: str) -> str:
+    arrow = max(line.find("->"), line.find("=>"), line.find("]"))
+    target = line[arrow:].lstrip()
+    return line[:arrow] + target.partition("  ")[0]
