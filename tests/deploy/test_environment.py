@@ -18,7 +18,7 @@ case "$*" in
     "-m pip --version") exit 0 ;;
     *"pip install"*) echo "$*" >>"{notes}"; exit $(cat "{status}") ;;
 esac
-exec {python} "$@"
+exec "{python}" "$@"
 """
 
 
@@ -139,7 +139,7 @@ def test_a_machine_without_python_is_told_what_to_install(checkout: Checkout, tm
 
 def test_a_machine_without_venv_is_told_what_to_install(checkout: Checkout, tmp_path: Path) -> None:
     shutil.rmtree(checkout.root / ".venv")
-    python = f'case "$*" in "-m "*) exit 1;; esac\nexec {sys.executable} "$@"'
+    python = f'case "$*" in "-m "*) exit 1;; esac\nexec "{sys.executable}" "$@"'
     path = only(tmp_path / "bin", "bash", "sh", "dirname", "basename", "cksum", "rm", python3=python)
     done = checkout.prepare(PATH=path)
     assert done.returncode == 1
