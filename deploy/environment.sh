@@ -62,7 +62,7 @@ is_ready() {
 
 prepare_environment() {
     local purpose=$1 venv=${FORWARDER_VENV:-$root/.venv} what=.
-    [[ $purpose == run ]] || what=".[$purpose]"
+    [[ $purpose == run ]] || what=".[$purpose,uvloop]" # the tests cover both event loops
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
     python=$venv/bin/python
     if [[ -n ${FORWARDER_VENV:-} ]]; then

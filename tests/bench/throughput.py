@@ -120,7 +120,8 @@ async def send(address: tuple[str, int], arguments: argparse.Namespace, messages
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise BenchError(f"{address[0]} port {address[1]}: not everything was sent after {arguments.seconds} s") from None
+        where = f"{address[0]} port {address[1]}"
+        raise BenchError(f"{where}: not everything was sent after {arguments.seconds} s") from None
     figures = json.loads(printed)
     if figures["accepted"] != messages:
         raise BenchError(f"{figures['accepted']} of {messages} messages were accepted; the others: {figures['other']}")

@@ -63,7 +63,7 @@ def test_it_installs_once_for_each_purpose(checkout: Checkout) -> None:
     assert len(checkout.installs) == 1
     assert checkout.installs[0].endswith("--editable .")
     assert checkout.prepare("test").returncode == 0
-    assert checkout.installs[1].endswith("--editable .[test]")
+    assert checkout.installs[1].endswith("--editable .[test,uvloop]")
 
 
 def test_what_the_tests_need_is_enough_for_the_gateway(checkout: Checkout) -> None:
