@@ -79,7 +79,14 @@ def spoofed(forged: str, genuine: str) -> Behaviour:
         elsewhere = dns.message.make_query("other.example", "A", id=query.id)
         not_a_response = response_to(query, forged)
         not_a_response.flags &= ~dns.flags.QR
-        others = [wrong_id.to_wire(), response_to(elsewhere).to_wire(), not_a_response.to_wire(max_size=65535)]
+        rubbish = wrong_id.to_wire()[:20]
+        others = [
+            query.id.to_bytes(2, "big"),
+            rubbish,
+            wrong_id.to_wire(),
+            response_to(elsewhere).to_wire(),
+            not_a_response.to_wire(max_size=65535),
+        ]
         return [b"", b"\0", *others, response_to(query, genuine).to_wire()]
 
     return answer

@@ -127,10 +127,11 @@ def test_whatever_octets_come_back_nothing_is_raised(rest: bytes) -> None:
     assert answer.status is not DnsStatus.FAILED or answer.reason
 
 
-async def test_forged_answers_are_ignored() -> None:
+async def test_forged_answers_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     table = {("a.example", "A"): spoofed("a.example 300 A 203.0.113.66", A)}
     async with lab(table) as (_, resolver, _):
         assert (await resolver.addresses("a.example", ipv6=False)).records == ("192.0.2.1",)
+    assert not caplog.records  # the event loop did not have to catch anything either
 
 
 @pytest.mark.parametrize("cut", [None, 60, 20])
@@ -269,6 +270,12 @@ async def test_the_cache_keeps_what_was_used_last() -> None:
         for name in "abacab":
             await resolver.addresses(f"{name}.example", ipv6=False)
     assert [name[0] for name, _, _ in server.asked] == ["a", "b", "c", "b"]
+
+
+async def test_of_very_many_records_some_are_enough() -> None:
+    lines = [f"a.example 300 A 192.0.2.{number}" for number in range(150)]
+    async with lab({("a.example", "A"): truncated(*lines)}) as (_, resolver, _):
+        assert len((await resolver.addresses("a.example", ipv6=False)).records) == 100
 
 
 async def test_huge_answers_are_not_cached() -> None:

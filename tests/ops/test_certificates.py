@@ -6,6 +6,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,14 @@ def test_without_a_certificate_one_is_made_and_kept(tmp_path: Path) -> None:
     assert shown(again.current())[0] == certificate
     other = ServerCertificate("mx2.example", state, None, None, report=refuse_to_report)
     assert names(other.current()) == ["mx2.example"]
+
+
+def test_one_that_is_about_to_expire_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("forwarder.ops.certificates._VALID", timedelta(days=20))
+        short = ServerCertificate("mx.example", tmp_path, None, None, report=refuse_to_report)
+    again = ServerCertificate("mx.example", tmp_path, None, None, report=refuse_to_report)
+    assert shown(short.current())[0] != shown(again.current())[0]
 
 
 def test_a_damaged_self_signed_certificate_is_made_again(tmp_path: Path) -> None:
