@@ -13,6 +13,7 @@ from typing import Protocol
 
 _HIGH_WATER = 1 << 16
 _SKIPPABLE = 1 << 16
+_PIECE = 1 << 15
 
 
 class Ended(Exception):  # noqa: N818 - an event of the protocol
@@ -100,11 +101,16 @@ class Inbox:
         raise LineTooLong(whole=True)
 
     async def piece(self, timeout: float) -> bytes:
-        """Give what is here, at least one octet; the time is for the first octet to come."""
+        """Give some of what is here, at least one octet and at most 32 KiB; the time is for the first octet to come.
+
+        Others always get a turn before, so that many large messages at once keep nobody waiting.
+        """
+        if self._buffer:
+            await asyncio.sleep(0)
         deadline = self._loop.time() + timeout
         while not self._buffer:
             await self._wait(deadline)
-        return self._take(len(self._buffer))
+        return self._take(min(len(self._buffer), _PIECE))
 
     async def exactly(self, count: int, timeout: float) -> bytes:
         """Give `count` octets."""
@@ -145,7 +151,8 @@ class Inbox:
         return end
 
     def _take(self, count: int) -> bytes:
-        octets = bytes(self._buffer[:count])
+        with memoryview(self._buffer) as view:
+            octets = bytes(view[:count])
         del self._buffer[:count]
         self._searched = 0
         if self._paused and len(self._buffer) <= _HIGH_WATER:

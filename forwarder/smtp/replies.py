@@ -19,12 +19,15 @@ _NOT_ASCII = re.compile(r"[^ -~]")
 # C0 and C1 controls, DEL, line and paragraph separators, what turns the direction of writing, lone surrogates.
 _NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _UNKNOWN_CODE = 451
+_SHORT = 400  # characters that fit into one line with any code
 
 
 def encode(reply: Reply, *, utf8: bool = False) -> bytes:
     """Give the octets of a reply with every CRLF (RFC 5321 4.2.1); text beyond ASCII is kept only with `utf8`."""
     code = reply.code if 200 <= reply.code <= 599 else _UNKNOWN_CODE
     enhanced = _enhanced(code, reply.enhanced)
+    if len(reply.text) < _SHORT and reply.text.isascii() and reply.text.isprintable():
+        return f"{code} {enhanced}{reply.text}\r\n".encode()
     room = MAX_LINE - len(f"{code} {enhanced}\r\n")
     lines = _lines(reply.text, room, utf8)
     # RFC 5321 4.2.1: a hyphen after the code on all lines but the last; RFC 2034 4: the enhanced code on each line.
