@@ -47,7 +47,7 @@ READY = Reply(220, "2.0.0", "Ready to start TLS")
 NO_ARGUMENT = Reply(501, "5.5.4", "The command takes no argument")
 
 _IDLE_VERBS = {b"NOOP", b"RSET", b"VRFY", b"HELP", b"EHLO", b"HELO"}
-_BURST = 16  # commands that one client may have carried out before the others get a turn
+_BURST = 16  # replies that are kept at most, and commands carried out before other clients get a turn
 _LINGER_TIME = 2.0  # seconds
 _LINGER_OCTETS = 1 << 20
 _FLUSH_TIME = 10.0  # seconds that a client has for reading the last reply
@@ -233,10 +233,14 @@ class SmtpConnection(SMTP):
         return read_command(line)
 
     async def _take_turns(self) -> None:
-        """Write what is waiting unless another command is here already; let other clients in between."""
-        if not self._inbox.has_line:
+        """Write what is waiting unless another command is here already (RFC 2920 3.2).
+
+        After a number of commands it is written all the same and other clients get a turn.
+        """
+        crowded = len(self._outgoing) >= _BURST
+        if crowded or not self._inbox.has_line:
             await self._flush()
-        elif self._commands % _BURST == 0:
+        if crowded:
             await asyncio.sleep(0)
 
     async def _obey(self, command: Command) -> Reply | None:
