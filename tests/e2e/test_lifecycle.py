@@ -105,7 +105,7 @@ def test_it_answers_again_after_a_kill(loopback: World) -> None:
         ("rules", "lab.rules:2:"),
         ("secrets", "srs.secrets"),
         ("configuration", "limits.no_such_key"),
-        ("port", "in use"),
+        ("port", "listens there already"),
     ],
 )
 def test_it_does_not_start_half(loopback: World, broken: str, reason: str) -> None:

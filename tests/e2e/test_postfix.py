@@ -111,7 +111,7 @@ def test_the_sender_is_rewritten_and_reversed(scene: Scene) -> None:
     stored = scene.receiver.mailbox("you@receiver.test").wait()[0]
     path = re.match(rb"Return-Path: <(SRS0=[^>]+@fwd\.forward\.test)>\n", stored)
     assert path is not None, stored
-    assert scene.gateway.run("srs", "decode", path[1].decode()).output.strip() == ME
+    assert scene.gateway.run("srs", "decode", path[1].decode()).output.split()[0] == ME
 
 
 @pytest.mark.parametrize("canonical", CANONICAL)

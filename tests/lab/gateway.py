@@ -22,7 +22,12 @@ from tests.lab.world import Host, World
 
 SRS_SECRET = "a secret of the lab, long enough"
 _READY_TIMEOUT = 30.0
-_INHERIT = 'shift; eval "exec 3<&$FD"; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+_INHERIT = """\
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 Value = str | int | bool | list[str] | dict[str, str]
 
@@ -111,9 +116,8 @@ class Gateway(Process):
         words = self._words("serve")
         keep: tuple[int, ...] = ()
         if self._listen is not None:
-            env["FD"] = str(self._listen.fileno())
-            words = ["sh", "-c", _INHERIT, "sh", "sh", *words]
             keep = (self._listen.fileno(),)
+            words = [sys.executable, "-c", _INHERIT, str(keep[0]), *words]
         self.spawn(words, env, pass_fds=keep)
 
     def _words(self, *words: str) -> list[str]:

@@ -1,13 +1,18 @@
 """The lab itself: scripted and real peers do what the end-to-end tests believe of them."""
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.lab import chasquid, postfix, swaks
 from tests.lab.client import Answer, Client, send_once, stuff
 from tests.lab.hop import Hop, Script
+from tests.lab.maildir import wait_for
 from tests.lab.world import World, loopback_world, namespace_world
 
 MESSAGE = b"From: a@sender.test\r\nSubject: x\r\n\r\nhello \xe4\r\n.x\r\n..\r\n"
@@ -141,3 +146,29 @@ def test_swaks_sends(loopback: World) -> None:
         refusal = swaks.swaks(loopback, host, "a@x.test", "no@y.test")
         assert refusal.status == 24
         assert "<** 550 5.1.1 nobody" in refusal.text
+
+
+_KILLED = """
+import os, signal
+from tests.lab.postfix import Postfix
+from tests.lab.world import namespace_world
+with namespace_world() as world, Postfix(world, world.host("one.test")) as server:
+    print(world.folder, server.process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.postfix
+def test_nothing_stays_when_the_tests_are_killed(namespace: World) -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    folder, pid = done.stdout.split()
+    wait_for(lambda: not Path(folder).exists(), what=f"{folder} is still there")
+    wait_for(lambda: folder not in _command_line(pid), what=f"Postfix {pid} still runs")
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
