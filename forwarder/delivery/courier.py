@@ -14,10 +14,11 @@ caller's, retrying the spool's. Nothing that a next hop, DNS or the disk does ma
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakSet
 
 from forwarder.delivery.attempt import Attempt, Parcel
+from forwarder.delivery.classify import our_fault
 from forwarder.delivery.lines import Lines
 from forwarder.delivery.memory import Key, Memory, key_of
 from forwarder.delivery.route import Router, Way
@@ -175,7 +176,7 @@ class CutThroughCourier:
 
     def _attempt(self, job: _Job) -> Attempt:
         def decided(index: int, outcome: Outcome) -> None:
-            self._settle(job, job.promises[index], outcome)
+            self._settle(job, job.promises[index], _judged(outcome, job.log))
 
         return Attempt(job.parcel, self._router, self._lines, self._settings.tls, decided, job.log)
 
@@ -229,6 +230,14 @@ class CutThroughCourier:
             tls=outcome.tls or None,
             seconds=round(seconds, 3),
         )
+
+
+def _judged(outcome: Outcome, log: EventLog) -> Outcome:
+    """Take back a refusal that speaks of us: the sender is to try again while the operator is told."""
+    if outcome.verdict is not Verdict.REFUSED or not outcome.remote or not (reason := our_fault(outcome.reply)):
+        return outcome
+    log.event("alert", component="delivery", relay=outcome.relay, text=f"refused because {reason}: {outcome.reply}")
+    return replace(outcome, verdict=Verdict.DEFERRED)
 
 
 def _new(key: Key, delivery: Delivery) -> _Promise:
