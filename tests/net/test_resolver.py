@@ -9,7 +9,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.net.dns_exchange import NameServer
@@ -117,6 +117,7 @@ async def test_malformed_answers_are_temporary(rest: bytes) -> None:
     assert "malformed" in await failed(octets(rest))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_whatever_octets_come_back_nothing_is_raised(rest: bytes) -> None:
     async def ask() -> Answer[Mx]:

@@ -93,7 +93,7 @@ async def ask_open(path: Path, octets: bytes) -> dict[str, object]:
         writer.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5))
 def test_whatever_is_sent_the_server_answers_the_next(tmp_path: Path, requests: list[bytes]) -> None:
     async def main() -> None:

@@ -2,7 +2,7 @@
 
 import struct
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.ops.journald import encode
@@ -21,6 +21,7 @@ def decode(entry: bytes) -> list[tuple[bytes, bytes]]:
     return fields
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["MESSAGE", "FORWARDER_TO"]), st.text()), max_size=4))
 def test_no_value_becomes_a_field(fields: list[tuple[str, str]]) -> None:
     read = decode(encode(fields))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.model.address import Address
@@ -70,6 +70,10 @@ def test_the_null_sender_and_odd_senders_are_plain(written: Written) -> None:
         ('say "hi"', r'"say \"hi\""'),
         (b"caf\xc3", r'"caf\\xc3"'),
         ("häßlich", '"häßlich"'),
+        (LogFormat.TEXT, '"text"'),
+        (True, '"yes"'),
+        (0.25, '"0.250"'),
+        (["a", 1], '"a,1"'),
         (Reply(550, "5.1.1", "no\nsuch"), '"550 5.1.1 no such"'),
     ],
 )
@@ -77,6 +81,7 @@ def test_values_are_escaped(value: object, shown: str) -> None:
     assert sentence("reject", {"text": value}) == f"reject {shown}"
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["id", "from", "to", "text", "helo"]), st.text() | st.binary(), max_size=5))
 def test_an_event_is_one_line_that_only_shows_itself(fields: dict[str, object]) -> None:
     line = sentence("reject", fields)
@@ -84,6 +89,7 @@ def test_an_event_is_one_line_that_only_shows_itself(fields: dict[str, object]) 
     assert not {unicodedata.category(character) for character in line} & {"Cc", "Cs", "Zl", "Zp"}
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_escaping_is_unambiguous(one: str, other: str) -> None:
     assert (escaped(one) == escaped(other)) == (one == other)
