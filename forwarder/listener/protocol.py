@@ -208,9 +208,13 @@ class SmtpConnection(SMTP):
         """Read one command and carry it out; None when its reply has been written already."""
         command = await self._next_command()
         if isinstance(command, Reply):
-            return self._judge(b"", command)
+            return self._judge(b"", self._noted(command))
         reply = await self._obey(command)
         return reply and self._judge(command.verb, reply)
+
+    def _noted(self, reply: Reply) -> Reply:
+        """Let the session log why it ends, unless it is we who stop."""
+        return self._talk.refused(reply, "command") if reply.close and reply is not SHUTTING_DOWN else reply
 
     async def _next_command(self) -> Command | Reply:
         if self._draining and not self._talk.in_transaction:
@@ -246,7 +250,7 @@ class SmtpConnection(SMTP):
     async def _obey(self, command: Command) -> Reply | None:
         verb = self._VERBS.get(command.verb)
         if verb is None:
-            return refusal(command.verb)
+            return self._noted(refusal(command.verb))
         try:
             return await verb(self, command.argument)
         except Ended:

@@ -110,6 +110,7 @@ async def test_row_05_http(serve: Serve, way: Way, verb: str) -> None:
         await client.send(f"{verb} / HTTP/1.1\r\nHost: mx.ours.example:25\r\n\r\n".encode() + body)
         await client.expect("421 4.7.0")
         await client.ended()
+    assert [event["code"] for event in house.stage.log.named("reject")] == [421]
 
 
 async def test_row_09_auth_before_tls(serve: Serve, way: Way) -> None:
@@ -404,6 +405,7 @@ async def test_row_22_bdat(serve: Serve, way: Way) -> None:
         await client.send(b"BDAT 40 LAST\r\nRSET\r\nMAIL FROM:<evil@evil.example>\r\nNOOP\r\n")
         await client.expect("502 5.5.1")
         await client.ended()
+    assert [event["code"] for event in house.stage.log.named("reject")] == [502]
     assert house.received == []
 
 
