@@ -55,6 +55,11 @@ def test_rules_for_different_senders_are_no_duplicates() -> None:
             2,
             "b@example.org -> a@example.org -> b@",
         ),
+        (
+            "a from q@r.com -> b@example.org\na -> m@m.com\nb from q@r.com -> a@example.org\nb -> n@m.com",
+            4,
+            "a@example.org -> b@example.org -> a@example.org",
+        ),
         ("a -> me@m.com, b@example.org\nb -> a@${domain}", 3, "a@example.org -> b@example.org -> a@example.org"),
         ("/x+/ -> xx@example.org", 2, "xx@example.org -> xx@example.org"),
     ],
