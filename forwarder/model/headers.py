@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 # RFC 5322 3.6.8: a field name is printable US-ASCII without the colon; 4.5 lets white space stand before the colon.
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
+# What the octets may break off in, so that more of them could still belong to the section.
+_UNFINISHED = re.compile(rb"[!-9;-~]+[ \t]*(?:\Z|\r\Z|:)|[ \t]|\r?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,5 @@ def split_header(octets: bytes) -> Header:
     while match := _FIELD.match(octets, position):
         fields.append(Field(match[1].lower(), match[0]))
         position = match.end()
-    rest = octets[position : position + 2]
-    cut_in_field = b"\n" not in octets[position:] if rest != b"\r\n" else False
-    return Header(tuple(fields), position, complete=not cut_in_field and bool(rest))
+    rest = octets[position:]
+    return Header(tuple(fields), position, complete=b"\n" in rest or not _UNFINISHED.match(rest))

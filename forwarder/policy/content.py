@@ -19,11 +19,14 @@ class ContentLimits:
 
 
 def objection(head: bytes, header: Header, limits: ContentLimits) -> Reply | None:
-    """Say why a message that begins with `head` cannot be relayed to anybody, if it cannot."""
+    """Say why a message that begins with `head` cannot be relayed to anybody, if it cannot.
+
+    `head` is one octet longer than the largest header section, or the whole message; `header` is what it splits into.
+    """
     if head[:1] in (b" ", b"\t"):
         # Put behind our own lines it would continue the last of them (RFC 5322 2.2.3).
         return Reply(554, "5.6.0", "The message begins with white space, so it has no header: add one")
-    if header.size > limits.header_size:
+    if header.size > limits.header_size or (not header.complete and len(head) > limits.header_size):
         return Reply(552, "5.3.4", f"The header section is longer than {limits.header_size} octets")
     if len(header.all(b"received")) > limits.hops:  # RFC 5321 6.3
         return Reply(554, "5.4.6", f"Mail loop: the message has passed through more than {limits.hops} servers")

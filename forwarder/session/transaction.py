@@ -186,8 +186,9 @@ class Session:
         transaction, self._transaction = self._transaction, None
         assert transaction is not None
         log = transaction.log.bind(size=content.size)
-        header = split_header(content.head(self._gateway.settings.content.header_size + 1))
-        reply = content_policy.objection(content.head(1), header, self._gateway.settings.content)
+        head = content.head(self._gateway.settings.content.header_size + 1)
+        header = split_header(head)
+        reply = content_policy.objection(head, header, self._gateway.settings.content)
         if reply is None:
             looping = content_policy.marks(header)
             outcomes = await self._hand_on(transaction, content, looping, log)

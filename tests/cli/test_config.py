@@ -94,6 +94,7 @@ def test_all_that_is_wrong_with_files_is_told_at_once(folder: Path) -> None:
     (folder / "run").write_text("")
     (folder / "run").chmod(0o700)
     assert check(folder) == [
+        "delivery.smarthost: not supported yet: remove it, mail goes to the MX of its domain",
         f"srs.secrets: {folder}/state/srs.secrets: expected a file that can be read: No such file or directory",
         "delivery.smarthost_password: "
         f"{folder}/state/smarthost.password: expected a file that can be read: No such file or directory",
@@ -141,7 +142,7 @@ def test_secrets_that_others_can_read(folder: Path) -> None:
 
 def test_a_smarthost_without_a_login_needs_no_password(folder: Path) -> None:
     path = configure(folder, '[delivery]\nsmarthost = "smtp://mail.example"')
-    assert run("check", "--config", str(path)).exit_code == 0
+    assert "smarthost_password" not in run("check", "--config", str(path)).output
 
 
 def test_a_secret_as_a_credential(folder: Path) -> None:
