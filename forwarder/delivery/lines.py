@@ -57,7 +57,7 @@ class Lines:
         return line
 
     def is_shunned(self, target: Target) -> bool:
-        """Whether a target could not be connected to a moment ago: asking it first would cost every message the wait."""
+        """Whether a target could not be connected to a moment ago; to ask it first would cost each message the wait."""
         if len(self._shunned) > _MOST_SHUNNED:
             self._shunned.clear()
         return self._shunned.get(target, 0.0) > self._clock.monotonic()

@@ -278,7 +278,6 @@ class Client:
             self._end(_local(451, "4.7.5", "the next hop sent more in clear text after its reply to STARTTLS"))
         else:
             self._awaited.append(_Step(Stage.HANDSHAKE))
-            self.offer = NOTHING
             self._out.append(StartTls())
 
     def _go_on_in_clear(self, refusal: Reply) -> None:
@@ -334,7 +333,7 @@ class Client:
                 self._plan.clear()  # without PIPELINING DATA has not been sent yet
 
     def _on_data(self, reply: Reply, _: _Step) -> None:
-        if reply.kind is Class.CONTINUE and self._accepted and not self._mail_refusal:
+        if reply.kind is Class.CONTINUE and self._accepted:
             self._awaited.append(_Step(Stage.CONTENT))
             self._out.append(SendContent())
         elif reply.kind is Class.CONTINUE:
@@ -349,7 +348,7 @@ class Client:
             self._end(_senseless(reply, "the message"), unknown=True)
             return
         self._decide_all(reply, remote=True)
-        self._dirty = not reply.positive
+        self._dirty = False  # RFC 5321 4.1.1.4: whatever the reply, the server has forgotten the transaction
 
     def _heed_early_reply(self) -> None:
         """Take a refusal that came while the content was being sent, before the server hung up."""

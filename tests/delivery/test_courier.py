@@ -148,9 +148,12 @@ class TestRefusals:
         utf8 = MailOptions(smtputf8=True)
         header = message("me@inbox.test", content="Subject: é\r\n\r\nx\r\n".encode(), options=utf8)
         body = message("me@inbox.test", content="Subject: e\r\n\r\né\r\n".encode(), options=utf8)
+        head = message("me@inbox.test", options=utf8, head="X-To: é\r\n".encode())
         async with listening(Hop(offers=["8BITMIME"])) as hop, desk(hop.port) as ours:
             (refused,) = await ours.send(header)
+            (ours_refused,) = await ours.send(head)
             (taken,) = await ours.send(body)
+        assert ours_refused.reply.enhanced == "5.6.7"
         assert (refused.verdict, refused.reply.code, refused.reply.enhanced) == (R, 550, "5.6.7")
         assert taken.verdict is D
 
@@ -378,6 +381,14 @@ class TestReuse:
         assert (hop.connections, len(hop.taken)) == (2, 2)
         assert ours.log.named("attempt") == []
 
+    async def test_one_that_dies_later_is_a_failure_of_the_host(self) -> None:
+        async with listening(Hop(offers=PLAIN)) as hop, desk(hop.port) as ours:
+            await ours.send(message("me@inbox.test"))
+            hop.says["RCPT"] = [Trick.CLOSE]
+            (outcome,) = await ours.send(message("me@inbox.test"))
+        assert (outcome.verdict, hop.connections) == (T, 1)
+        assert len(ours.log.named("attempt")) == 1
+
     async def test_one_that_was_closed_meanwhile_is_replaced(self) -> None:
         async with listening(Hop()) as hop, desk(hop.port) as ours:
             await ours.send(message("me@inbox.test"))
@@ -394,11 +405,12 @@ class TestReuse:
 
     async def test_an_idle_one_is_closed_after_a_while(self) -> None:
         async with listening(Hop()) as hop, desk(hop.port, limits=Limits(idle=0.05)) as ours:
-            await ours.send(message("me@inbox.test"))
-            async with asyncio.timeout(10):
-                while hop.open:
-                    await asyncio.sleep(0.01)
-        assert hop.verbs[-1] == "QUIT"
+            for _ in range(2):
+                await ours.send(message("me@inbox.test"))
+                async with asyncio.timeout(10):
+                    while hop.open:
+                        await asyncio.sleep(0.01)
+        assert hop.verbs.count("QUIT") == 2
 
 
 class TestManyAtOnce:
@@ -430,6 +442,12 @@ class TestManyAtOnce:
         assert (waited.verdict, waited.reply.enhanced) == (T, "4.4.5")
         assert (outcome.verdict, after.verdict) == (D, D)
         assert len(hop.taken) == 2
+
+    async def test_so_many_recipients_in_one_transaction(self) -> None:
+        async with listening(Hop()) as hop, desk(hop.port, limits=Limits(recipients=2)) as ours:
+            outcomes = await ours.send(message("a@inbox.test", "b@inbox.test", "c@inbox.test"))
+        assert verdicts(outcomes) == [D] * 3
+        assert sorted(len(taken.rcpt) for taken in hop.taken) == [1, 2]
 
     async def test_heads_of_their_own_go_in_transactions_of_their_own(self) -> None:
         outgoing = message("a@inbox.test", "b@inbox.test", "c@inbox.test")
@@ -507,6 +525,9 @@ class TestDeadline:
             call.cancel()
             await asyncio.wait([call])
             hop.go.set()
+            async with asyncio.timeout(10):
+                while not ours.log.named("delivered"):
+                    await asyncio.sleep(0.01)
             assert verdicts(await ours.send(message("me@inbox.test"))) == [D]
         assert len(hop.taken) == 1
 

@@ -62,3 +62,25 @@ async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
     await asyncio.wait([waiting])
     async with asyncio.timeout(1), turns.turn("x"):
         pass
+
+
+async def test_who_gives_up_in_the_moment_of_its_turn_is_passed_over() -> None:
+    turns, gate, log = Turns(1), asyncio.Event(), list[str]()
+
+    async def one(name: str) -> None:
+        async with turns.turn("x"):
+            log.append(name)
+            await gate.wait()
+
+    async with turns.turn("x"):
+        second, third = asyncio.create_task(one("second")), asyncio.create_task(one("third"))
+        await asyncio.sleep(0)
+        second.cancel()  # and before it wakes up the block ends
+    fourth = asyncio.create_task(one("fourth"))
+    await asyncio.wait([second])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert log == ["third"]
+    gate.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(third, fourth)

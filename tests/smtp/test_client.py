@@ -157,6 +157,15 @@ def test_the_lone_dot_is_followed_by_a_reset(play: Play) -> None:
     assert play.verdicts == [D]
 
 
+def test_a_refused_message_needs_no_reset(play: Play) -> None:
+    play.do(play.client.begin(transaction("a@x.test")))
+    play.hear("220 hop", EHLO, "250 ok", "250 ok", "354 go", "550 no")
+    play.said.clear()
+    play.decided.clear()
+    play.do(play.client.begin(transaction("b@x.test")))
+    assert [line.split(" ")[0] for line in play.said] == ["MAIL", "RCPT", "DATA"]
+
+
 def test_a_refused_reset_is_the_end(play: Play) -> None:
     play.do(play.client.begin(transaction("a@x.test")))
     play.hear("220 hop", SLOW_EHLO, "550 no")
@@ -220,6 +229,16 @@ class TestTls:
         play.do(play.client.receive(b"220 go\r\n2"))
         assert (play.verdicts, play.elsewhere, play.client.over) == ([T], {True}, True)
         assert "(handshake)" not in play.said
+
+    def test_what_comes_in_clear_before_the_handshake_is_dropped(self) -> None:
+        client = Client("mx.ours.test", TlsUse.OPPORTUNISTIC)
+        client.begin(transaction("a@x.test"))
+        for said in (b"220 hop\r\n", f"{TLS_EHLO}\r\n".encode()):
+            client.receive(said)
+        assert client.receive(b"220 go\r\n") == [StartTls()]
+        assert client.receive(b"250-hop\r\n250 PIPELINING\r\n") == []
+        assert client.secured() == [Send(b"EHLO mx.ours.test\r\n")]
+        assert client.receive(b"250 hop\r\n") == [Send(b"MAIL FROM:<s@ours.test>\r\n")]
 
     @pytest.mark.parametrize("reply", ["454 not now", "500 what", "354 what"])
     def test_refused(self, play: Play, reply: str) -> None:
