@@ -86,7 +86,8 @@ class Incoming:
 
 def body_keys(signatures: Sequence[Candidate], header: Header) -> tuple[BodyKey, ...]:
     """Give the body hashes that are needed, at most `MAX_KEYS`."""
-    keys = {candidate.signature.body: None for candidate in signatures if isinstance(candidate.signature, Signature)}
+    read = (candidate.signature for candidate in signatures)
+    keys = {each.body: None for each in read if isinstance(each, Signature) and each.algorithm in ALGORITHMS}
     newest_first = sorted(_message_signatures(header), key=lambda signature: -signature.instance)
     for n, signature in enumerate(newest_first):
         cheap = any(key.relaxed == signature.body.relaxed for key in keys)

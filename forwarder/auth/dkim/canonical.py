@@ -73,11 +73,17 @@ class FieldIndex:
         A name met again means the next field of that name from the bottom up; with none left it is a null string.
         `own`, the very object of one of the fields, is left out: a signature never covers itself through h=.
         """
-        left: dict[bytes, list[bytes]] = {}
+        chosen = []
+        above: dict[bytes, int] = {}  # how many fields of a name are left
         for name in names:
-            if name not in left:
-                left[name] = [raw for raw in self._raw.get(name, ()) if raw is not own]
-        return [left[name].pop() for name in names if left[name]]
+            fields = self._raw.get(name, ())
+            n = above.get(name, len(fields)) - 1
+            if n >= 0 and fields[n] is own:
+                n -= 1
+            if n >= 0:
+                chosen.append(fields[n])
+            above[name] = max(n, 0)
+        return chosen
 
 
 def signed_octets(index: FieldIndex, names: Sequence[bytes], signature: bytes, *, relaxed: bool) -> bytes:

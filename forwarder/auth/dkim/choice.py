@@ -9,7 +9,7 @@ will do; whether a signature is aligned is for DMARC to say.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from forwarder.auth.dkim.record import Signature, SignatureError, parse_signature
@@ -39,6 +39,12 @@ def choose(header: Header) -> tuple[Candidate, ...]:
         authors = _author_domains(header)
         candidates.sort(key=lambda candidate: _distance(candidate.signature, authors))
     return tuple(candidates[:CHECKED])
+
+
+def key_names(candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    """Give the names whose TXT records hold the keys, for asking ahead; each once."""
+    read = (candidate.signature for candidate in candidates)
+    return tuple(dict.fromkeys(each.key_name for each in read if isinstance(each, Signature)))
 
 
 def _read(field: Field) -> Signature | SignatureError:
