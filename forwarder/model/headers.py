@@ -7,6 +7,8 @@ octets alone, so that what was split can be joined again to the same octets. Tim
 import re
 from dataclasses import dataclass
 
+MAX_FIELDS = 10_000  # more are not looked at: mail has dozens, and Gmail takes some thousands at most
+
 # RFC 5322 3.6.8: a field name is printable US-ASCII without the colon; 4.5 lets white space stand before the colon.
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
 # What the octets may break off in, so that more of them could still belong to the section.
@@ -41,10 +43,13 @@ class Header:
 
 
 def split_header(octets: bytes) -> Header:
-    """Split the header section at the beginning of `octets`, which may be cut off anywhere."""
+    """Split the header section at the beginning of `octets`, which may be cut off anywhere.
+
+    Of a section with more than `MAX_FIELDS` fields one more than that is given.
+    """
     fields = []
     position = 0
-    while match := _FIELD.match(octets, position):
+    while len(fields) <= MAX_FIELDS and (match := _FIELD.match(octets, position)):
         fields.append(Field(match[1].lower(), match[0]))
         position = match.end()
     rest = octets[position:]

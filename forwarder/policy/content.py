@@ -6,7 +6,7 @@ Each check gives the reply to send, or None. The octets themselves (bare CR, LF,
 
 from dataclasses import dataclass
 
-from forwarder.model.headers import Header
+from forwarder.model.headers import MAX_FIELDS, Header
 from forwarder.model.reply import Reply
 
 
@@ -28,6 +28,8 @@ def objection(head: bytes, header: Header, limits: ContentLimits) -> Reply | Non
         return Reply(554, "5.6.0", "The message begins with white space, so it has no header: add one")
     if header.size > limits.header_size or (not header.complete and len(head) > limits.header_size):
         return Reply(552, "5.3.4", f"The header section is longer than {limits.header_size} octets")
+    if len(header.fields) > MAX_FIELDS:
+        return Reply(552, "5.3.4", f"The header section has more than {MAX_FIELDS} fields")
     if len(header.all(b"received")) > limits.hops:  # RFC 5321 6.3
         return Reply(554, "5.4.6", f"Mail loop: the message has passed through more than {limits.hops} servers")
     return None

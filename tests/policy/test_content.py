@@ -37,3 +37,10 @@ def test_objection(octets: bytes, code: int) -> None:
 def test_marks_are_read_without_case_and_folding() -> None:
     header = split_header(b"delivered-TO:\r\n\tMe@Ours.Example\r\nDelivered-To: b@x\r\n\r\nDelivered-To: body@x\r\n")
     assert marks(header) == {b"me@ours.example", b"b@x"}
+
+
+@pytest.mark.parametrize(("count", "code"), [(10_000, 0), (10_001, 552), (100_000, 552)])
+def test_row_50_the_number_of_fields_is_bounded(count: int, code: int) -> None:
+    octets = b"a:\r\n" * count + b"\r\n"
+    reply = objection(octets, split_header(octets), ContentLimits())
+    assert (reply.code if reply else 0) == code
