@@ -244,11 +244,11 @@ async def test_row_15_too_slow(serve: Serve) -> None:
 
 async def test_row_15_fast_then_slow(serve: Serve) -> None:
     """What came at first does not pay for what comes later."""
-    house = await serve(replace(PROMPT, data_grace=0.2, data_rate=1000))
+    house = await serve(replace(PROMPT, data_grace=0.2, data_rate=1000), message_size=50_000_000)
     async with house.client() as client:
         await client.greet()
         await client.begin()
-        await client.send(b"x" * 9000)
+        await client.send(b"x" * 1_000_000)
         drip = asyncio.create_task(_drip(client.writer))
         await client.expect("421 4.4.2 The message is being sent too slowly")
         drip.cancel()
