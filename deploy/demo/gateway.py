@@ -1,9 +1,11 @@
 """Runs `forwarder serve` as a child of this process, and stops it again.
 
-    async with gateway(Path("forwarder.toml"), lines.append) as child: ...
+    with listening_socket("127.0.0.1", 2525) as listening:
+        async with gateway(Path("forwarder.toml"), listening, lines.append) as child: ...
 
-The child lives no longer than we do: it is stopped at the end of the block, and the kernel kills it should we be killed
-before that. It is up when it says so by systemd's protocol (READY=1). Every line that it prints is handed to `hear`.
+It gets its socket from us, as it would from systemd, so that no other program can take the port first. It lives no
+longer than we do: it is stopped at the end of the block, and the kernel kills it should we be killed before that. It is
+up when it says so by systemd's protocol (READY=1). Every line that it prints is handed to `hear`.
 
 Can fail: `GatewayError` with the last lines of its log, when it does not come up.
 
@@ -24,7 +26,19 @@ from pathlib import Path
 
 _READY_WITHIN = 30.0  # seconds; a slow disk and a cold cache included
 _STOP_WITHIN = 15.0
+_BACKLOG = 1024
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+
+# sd_listen_fds(3): the socket is descriptor 3, and the variables name the process that is to take it.
+_INHERIT = """\
+import os, sys
+given = int(sys.argv[1])
+os.dup2(given, 3)
+if given != 3:
+    os.close(given)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 Hear = Callable[[str], None]
 
@@ -33,8 +47,18 @@ class GatewayError(Exception):
     """The gateway did not come up; the text says what it said."""
 
 
+def listening_socket(host: str, preferred: int = 0) -> socket.socket:
+    """Listen on that port, or on a free one where it is taken (or 0)."""
+    try:
+        return socket.create_server((host, preferred), backlog=_BACKLOG)
+    except OSError:
+        return socket.create_server((host, 0), backlog=_BACKLOG)
+
+
 @asynccontextmanager
-async def gateway(config: Path, hear: Hear, log: Path | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+async def gateway(
+    config: Path, listening: socket.socket, hear: Hear, log: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a gateway for as long as the block lasts; with `log` it writes to that file and nothing is heard."""
     last: deque[str] = deque(maxlen=20)
 
@@ -46,8 +70,9 @@ async def gateway(config: Path, hear: Hear, log: Path | None = None) -> AsyncIte
         environ = {**os.environ, "FORWARDER_CONFIG": str(config), "NOTIFY_SOCKET": ready.getsockname()}
         with log.open("ab") if log else contextlib.nullcontext(asyncio.subprocess.PIPE) as output:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "forwarder", "serve"),
+                *(sys.executable, "-ISc", _INHERIT, str(listening.fileno()), "-m", "forwarder", "serve"),
                 env=environ,
+                pass_fds=[listening.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,

@@ -5,7 +5,6 @@ and high ports what must differ. Can fail: `CommandError` when `forwarder init` 
 """
 
 import shlex
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,20 +81,6 @@ def _on_loopback(config: Config, rules: Path, run: Path, ports: Ports) -> Config
         dns=change(config.dns, nameservers=(Endpoint("127.0.0.1", ports.dns),)),
         log=change(config.log, format=LogFormat.TEXT),
     )
-
-
-def free_port(host: str, preferred: int = 0) -> int:
-    """Give a TCP port that nobody listens on at this moment: the preferred one if it is free."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            number: int = probe.getsockname()[1]
-            return number
-    raise OSError(f"no port is free on {host}")
 
 
 def command(config: Path) -> str:

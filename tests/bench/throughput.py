@@ -30,9 +30,9 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.demo.gateway import gateway
+from deploy.demo.gateway import gateway, listening_socket
 from deploy.demo.letter import compose
-from deploy.demo.setting import SENDER, SERVED, Ports, free_port, table, write_configuration
+from deploy.demo.setting import SENDER, SERVED, Ports, table, write_configuration
 from deploy.demo.zone import Zone
 from forwarder.config import as_text, load
 from tests.bench.plain_postfix import postfix, why_not
@@ -185,21 +185,22 @@ async def big(target: Target, sink: Sink, arguments: argparse.Namespace) -> str:
 async def our_gateway(folder: Path, sink: Sink, arguments: argparse.Namespace) -> AsyncIterator[Target]:
     """Run the gateway with limits wide enough for the load; all else as `forwarder init` writes it."""
     zone = Zone(table(compose(SENDER, f"you@{SERVED}", datetime.now(UTC)), _HOST, _SINK_HOST))
-    with zone.in_thread(_HOST) as (_, dns):
-        ports = Ports(dns=dns, inbox=sink.address[1], gateway=free_port(_HOST))
+    with zone.in_thread(_HOST) as (_, dns), listening_socket(_HOST) as listening:
+        ports = Ports(dns=dns, inbox=sink.address[1], gateway=listening.getsockname()[1])
         path = await asyncio.to_thread(write_configuration, folder, ports)
         config, change = load(path), msgspec.structs.replace
         limits = change(config.limits, connections_per_client=1000, greeting_delay=0.0)
         delivery = change(config.delivery, connections_per_destination=arguments.connections)
         path.write_text(as_text(change(config, workers=arguments.workers, limits=limits, delivery=delivery)))
-        async with gateway(path, lambda line: None, folder / "log") as child:
+        async with gateway(path, listening, lambda line: None, folder / "log") as child:
             yield Target("forwarder", (_HOST, ports.gateway), child.pid)
 
 
 @asynccontextmanager
 async def plain_postfix(folder: Path, sink: Sink) -> AsyncIterator[Target]:
     """Run Postfix."""
-    address = (_HOST, free_port(_HOST))
+    with listening_socket(_HOST) as probe:
+        address = (_HOST, probe.getsockname()[1])
     folder.mkdir()
     running = postfix(folder, address, sink.address)
     group = await asyncio.to_thread(running.__enter__)
