@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.model.headers import Field, Header, split_header
+from forwarder.model.headers import MAX_FIELDS, Field, Header, split_header
 
 MESSAGE = b"Received: from a\r\n\tby b\r\nSubject: one\r\n two\r\nsubject : three\r\n\r\nbody: no field\r\n"
 
@@ -100,7 +100,7 @@ def test_more_octets_never_change_a_complete_section(octets: bytes, data: st.Dat
         (b"a:" * 2_000_000, 0),
         (b"A: b\r\n" + b" x\r\n" * 1_000_000, 1),
         (b"A: b\r\n" + b" " * 4_000_000, 1),
-        (b"A: b\r\n" * 700_000, 700_000),
+        (b"A: b\r\n" * 700_000, MAX_FIELDS + 1),
         (b"A:" + b"\t" * 4_000_000 + b"\r\n\r\n", 1),
     ],
 )
