@@ -7,11 +7,13 @@ A name that DNS cannot hold is not asked for: it has no records. Over a whole ch
 Left out on purpose: the limit on elapsed time (RFC 7208 4.6.4 too), which belongs to the resolver and to who waits.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
 from forwarder.auth.spf.macros import MAX_NAME
+from forwarder.auth.spf.record import select
 from forwarder.ports import Answer, DnsStatus, Resolver
 
 T = TypeVar("T")
@@ -19,6 +21,7 @@ T = TypeVar("T")
 MAX_TERMS = 10  # RFC 7208 4.6.4
 MAX_VOID_TERMS = 2
 MAX_NAMES = 10  # of one MX or PTR answer
+MAX_OCTETS = 32_768  # of all records of a check; the longest in use have 4,000 or so
 # The first record, ten terms with ten names each, %{p} once in a term, the explanation.
 MAX_QUESTIONS = 1 + MAX_TERMS * (1 + MAX_NAMES) + (1 + MAX_NAMES) + 1
 _MAX_LABEL = 63
@@ -63,6 +66,7 @@ class Lookups:
         self._resolver = resolver
         self._client = client
         self._is_counting = True
+        self._octets = 0
         self._terms = 0
         self._void_terms = 0
         self._term_is_void = False
@@ -85,10 +89,14 @@ class Lookups:
         if self._terms > MAX_TERMS:
             raise PermanentTrouble(f"more than {MAX_TERMS} terms ask DNS")
 
-    async def policies(self, domain: str) -> tuple[bytes, ...]:
-        """Give the TXT records of a domain."""
+    async def policies(self, domain: str) -> list[bytes]:
+        """Give the SPF records of a domain, unread."""
         answer = await self._resolver.txt(domain)
-        return self._known(answer, f"TXT of {domain}").records
+        records = select(self._known(answer, f"TXT of {domain}").records)
+        self._octets += sum(map(len, records))
+        if self._octets > MAX_OCTETS:  # RFC 7208 11.1: processing time is a target
+            raise PermanentTrouble(f"the SPF records have more than {MAX_OCTETS} octets")
+        return records
 
     async def addresses(self, name: str) -> list[IPv4Address | IPv6Address]:
         """Give the addresses of a name in the client's family."""
@@ -172,7 +180,7 @@ def _distance(name: str, domain: str) -> int:
     return 1 if is_within(name, domain) else 2
 
 
-def _parsed(records: tuple[str, ...]) -> list[IPv4Address | IPv6Address]:
+def _parsed(records: Iterable[str]) -> list[IPv4Address | IPv6Address]:
     found = []
     for record in records:
         try:

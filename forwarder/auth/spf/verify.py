@@ -37,13 +37,13 @@ from forwarder.auth.spf.record import (
     Qualifier,
     SpfRecord,
     parse,
-    select,
 )
 from forwarder.model.address import Address, AddressError, canonical_name
 from forwarder.ports import DnsStatus, Resolver
 
 _SHOWN_TERM = 128  # characters of the deciding term
 _SHOWN_REASON = 400
+_EXPLANATION_OCTETS = 4096  # of the TXT record, before it is filled in
 
 
 class SpfStatus(Enum):
@@ -181,20 +181,25 @@ class _Evaluation:
     async def check(self, domain: str) -> _Found:
         """Find the record of a domain and evaluate it (RFC 7208 4.3 to 4.7)."""
         if not can_be_asked(domain):  # RFC 7208 4.3; only include and redirect come here with such
-            return self._ended(SpfStatus.NONE, domain, "it is no name that DNS can hold")
+            return self._ended(SpfStatus.NONE, domain, "the target is no name that DNS can hold")
         try:
-            records = select(await self.lookups.policies(domain))
+            record = await self._record(domain)
         except TemporaryTrouble as trouble:
             return self._ended(SpfStatus.TEMPERROR, domain, str(trouble))
-        if not records:
+        except PermanentTrouble as trouble:
+            return self._ended(SpfStatus.PERMERROR, domain, str(trouble))
+        if record is None:  # RFC 7208 4.5
             return self._ended(SpfStatus.NONE, domain, f"{domain} publishes no SPF record")
-        if len(records) > 1:  # RFC 7208 4.5
-            return self._ended(SpfStatus.PERMERROR, domain, f"{domain} publishes more than one SPF record")
-        try:
-            record = parse(records[0])
-        except SpfSyntaxError as error:
-            return self._ended(SpfStatus.PERMERROR, domain, f"the SPF record of {domain} is malformed: {error}")
         return await self._evaluate(record, domain)
+
+    async def _record(self, domain: str) -> SpfRecord | None:
+        records = await self.lookups.policies(domain)
+        if len(records) > 1:  # RFC 7208 4.5
+            raise PermanentTrouble(f"{domain} publishes more than one SPF record")
+        try:
+            return parse(records[0]) if records else None
+        except SpfSyntaxError as error:  # RFC 7208 4.6
+            raise PermanentTrouble(f"the SPF record of {domain} is malformed: {error}") from None
 
     async def _evaluate(self, record: SpfRecord, domain: str) -> _Found:
         term = ""
@@ -229,7 +234,7 @@ class _Evaluation:
         if found.status is SpfStatus.NONE:  # RFC 7208 6.1
             raise PermanentTrouble(f"redirect leads to no record: {found.reason}")
         # RFC 7208 6.2: an explanation of the redirecting record is not used
-        return replace(found, domain=domain), exp
+        return replace(found, domain=domain, mechanism=found.mechanism or "redirect"), exp
 
     async def _matches(self, mechanism: Mechanism, domain: str) -> bool:
         return bool(await _MATCHERS[type(mechanism)](self, mechanism, domain))
@@ -304,6 +309,8 @@ class _Evaluation:
             name = expand_name(exp.target, await self._letters(exp.target, exp.domain)).lower()
             answer = await self.resolver.txt(name) if can_be_asked(name) else None
             if answer is None or answer.status is not DnsStatus.FOUND or len(answer.records) != 1:
+                return ""
+            if len(answer.records[0]) > _EXPLANATION_OCTETS:
                 return ""
             text = parse_explanation(answer.records[0].decode("ascii"))
             return expand_text(text, await self._letters(text, exp.domain))
