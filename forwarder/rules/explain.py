@@ -42,11 +42,6 @@ class Step:
     address: Address
     considered: tuple[Considered, ...]
 
-    @property
-    def rule(self) -> Rule | None:
-        """The rule that was taken."""
-        return next((c.rule for c in self.considered if c.verdict in (Verdict.TAKEN, Verdict.EXPIRED)), None)
-
 
 @dataclass(frozen=True, slots=True)
 class Explanation:

@@ -43,15 +43,17 @@ class Token:
         return "the end of the line" if self.sort is Sort.END else repr(self.text[:80])
 
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _REGEX = re.compile(r"/((?:[^/\\]|\\.)*)/(?=[ \t,]|->|$)")
-_SPACE = re.compile(r"[ \t]*")
 _TOKEN = re.compile(
+    r"[ \t]*(?:"
     r"(?P<END>$|(?<![^ \t])\#.*)"  # a comment stands at the beginning or after white space
     r"|(?P<COMMA>,)"
     r"|(?P<ARROW>->)"
+    r'|(?P<QUOTED>"(?:[^"\\]|\\.)*"(?=[ \t,]|->|$))'
     r'|(?P<WORD>(?>[^ \t,"-]+|-(?!>)|"(?:[^"\\]|\\.)*")+)'
+    r")"
 )
+_SORTS = {"END": Sort.END, "COMMA": Sort.COMMA, "ARROW": Sort.ARROW, "QUOTED": Sort.QUOTED, "WORD": Sort.WORD}
 
 
 def tokens_of(line: str) -> list[Token]:
@@ -59,35 +61,29 @@ def tokens_of(line: str) -> list[Token]:
     tokens: list[Token] = []
     position = 0
     pattern_side = True  # expressions stand before the arrow and before `from` only
-    while not tokens or tokens[-1].sort is not Sort.END:
-        space = _SPACE.match(line, position)
-        start = space.end() if space else position
-        token, position = _token(line, start, pattern_side)
-        tokens.append(token)
-        if token.sort is Sort.ARROW or (token.text == "from" and len(tokens) > 1):
-            pattern_side = False
-    return tokens
-
-
-def _token(line: str, start: int, pattern_side: bool) -> tuple[Token, int]:
-    """Read the token that begins at `start`; give it and where it ends."""
-    column = start + 1
-    if pattern_side and line.startswith("/", start):
-        match = _REGEX.match(line, start)
+    while True:
+        match = _TOKEN.match(line, position)
         if match is None:
-            raise LineError(column, r"the expression is not closed: it ends with / (write \/ for a slash within)")
-        return Token(Sort.REGEX, match[1], column), match.end()
-    match = _TOKEN.match(line, start)
+            column = len(line) - len(line[position:].lstrip(" \t")) + 1
+            raise LineError(column, "the quoted text is not closed: a closing quotation mark is missing")
+        group = match.lastgroup or "END"
+        sort, start, text, position = _SORTS[group], match.start(group), match[group], match.end()
+        if sort is Sort.END:
+            tokens.append(Token(sort, "", start + 1))
+            return tokens
+        if pattern_side and text[0] == "/":
+            sort, text, position = Sort.REGEX, *_expression(line, start)
+        elif sort is Sort.ARROW or (text == "from" and tokens):
+            pattern_side = False
+        tokens.append(Token(sort, text, start + 1))
+
+
+def _expression(line: str, start: int) -> tuple[str, int]:
+    """Read the expression that begins at `start`; give it and where it ends."""
+    match = _REGEX.match(line, start)
     if match is None:
-        raise LineError(column, "the quoted text is not closed: a closing quotation mark is missing")
-    text = match[0]
-    sort = _SORTS[match.lastgroup or "END"]
-    if text[:1] == '"' and _QUOTED.fullmatch(text):
-        sort = Sort.QUOTED
-    return Token(sort, "" if sort is Sort.END else text, column), match.end()
-
-
-_SORTS = {"END": Sort.END, "COMMA": Sort.COMMA, "ARROW": Sort.ARROW, "WORD": Sort.WORD}
+        raise LineError(start + 1, r"the expression is not closed: it ends with / (write \/ for a slash within)")
+    return match[1], match.end()
 
 
 def unquoted(text: str) -> str:

@@ -96,7 +96,8 @@ class _Line:
 
     def _next(self) -> Token:
         token = self._tokens[self._at]
-        self._at = min(self._at + 1, len(self._tokens) - 1)
+        if token.sort is not Sort.END:
+            self._at += 1
         return token
 
     def _comma(self) -> bool:
@@ -204,9 +205,9 @@ class _Line:
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 self._report(word.column, f"{error}{hint}")
                 continue
-            if target in targets:
-                self._report(word.column, f"{word.text} is a target twice; the first is in column {targets[target]}")
-            targets.setdefault(target, word.column)
+            first = targets.setdefault(target, word.column)
+            if first != word.column:
+                self._report(word.column, f"{word.text} is a target twice; the first is in column {first}")
         return tuple(targets)
 
     def _reply(self, keyword: str) -> Reply:

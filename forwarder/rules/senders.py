@@ -8,6 +8,7 @@ A sender's local part is compared without case. Nothing but `<>` matches the nul
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from forwarder.model.address import Address, AddressError, canonical_name, parse_domain, parse_mailbox
 from forwarder.rules.expression import Expression, compile_expression
@@ -52,6 +53,7 @@ class Senders:
         return any(pattern.matches(sender) for pattern in self.patterns)
 
 
+@lru_cache(maxsize=4_096)  # the same few senders stand in many rules
 def parse_sender(text: str) -> SenderPattern:
     """Read one alternative; raise `AddressError`."""
     if text == NULL:

@@ -126,6 +126,7 @@ def _canonical(domain: str) -> str:
     return canonical_name(domain)
 
 
+@lru_cache(maxsize=4_096)
 def _template(local: str, domain: str, via: Hop | None) -> Template:
     template = Template(_pieces(local), _pieces(domain), via)
     variable = [piece for piece in template.domain if not isinstance(piece, str)]

@@ -132,3 +132,9 @@ def test_the_search_is_bounded() -> None:
 def test_long_chains_take_linear_time() -> None:
     text = "\n".join(f"a{n} -> a{n + 1}@example.org" for n in range(3_000)) + "\na3000 -> me@m.com"
     assert all("more than 10 rules" in problem for problem in problems(text))
+
+
+def test_a_template_that_fits_some_names_only_is_left_to_the_resolution() -> None:
+    rules = made("a -> ${tag}@${domain}\nb -> me@m.com")
+    assert said(rules, "a+b") == "me@m.com"
+    assert said(rules, "a").startswith("reject 550 5.1.1")

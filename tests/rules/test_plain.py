@@ -39,3 +39,18 @@ def test_where_lines_are() -> None:
     start = lines.add("two", ["", "d -> e@f.gh"])
     assert str(lines.rule(0).place) == "one:1"
     assert str(lines.rule(start + 1).place) == "two:2"
+
+
+def test_what_may_be_wrong_is_not_plain() -> None:
+    lines = Lines()
+    odd = [
+        "a -> b@-x.com",
+        "a -> b@c",
+        "a..b -> c@d.ef",
+        "a -> .b@c.de",
+        "a -> b@c.de until",
+        "a -> b@c.de#x",
+        "a* -> b@c.de",
+    ]
+    lines.add("f", [*odd, f"a -> {'b' * 250}@c.de"])
+    assert [lines.plain(number) for number in range(len(odd) + 1)] == [None] * (len(odd) + 1)
