@@ -172,17 +172,24 @@ class Service:
             wanted = self._wanted
             try:
                 rules = await asyncio.to_thread(read_rules, wanted.config)
+                change = await self._changed(rules, force=bool(request.get("force")))
             except Unready as error:
                 return self._kept(error.problems)
-            change = await asyncio.to_thread(compare, wanted.rules, rules)
-            if change.suspicious and not request.get("force"):
-                text = f"{change.total} rules are left of {change.before}: if that is meant, reload with --force"
-                return self._kept([f"{wanted.config.rules}: {text}"])
             self._swap(Wanted(wanted.config, rules, wanted.srs))
             counts = {"added": change.added, "removed": change.removed, "changed": change.changed}
             milliseconds = round(1000 * (self._clock.monotonic() - begun), 1)
             self._log.event("reload", what="rules", outcome="done", rules=rules.total, **counts)
             return {"ok": True, "rules": rules.total, "milliseconds": milliseconds, **counts}
+
+    async def _changed(self, rules: RuleSet, *, force: bool = False) -> Change:
+        """Compare with the rules in force; raise `Unready` where a file was cut off rather than edited."""
+        change = await asyncio.to_thread(compare, self._wanted.rules, rules)
+        if change.suspicious and not force:
+            text = (
+                f"{change.total} rules are left of {change.before}: if that is meant, `forwarder rules reload --force`"
+            )
+            raise Unready([f"{self._wanted.config.rules}: {text}"])
+        return change
 
     def _kept(self, problems: Sequence[str]) -> Mapping[str, object]:
         for problem in problems:
@@ -196,6 +203,7 @@ class Service:
             try:
                 wanted = await asyncio.to_thread(read, self._path)
                 self._check_fixed(wanted.config)
+                await self._changed(wanted.rules)
                 await asyncio.to_thread(self._certificate.reload)
             except Unready as error:
                 self._kept(error.problems)
@@ -205,7 +213,8 @@ class Service:
                 self._courier.reconfigure(courier_settings(wanted.config))
                 self._swap(wanted)
                 self._log.event("reload", what="everything", outcome="done", rules=wanted.rules.total)
-            systemd.notify("READY=1")
+            finally:
+                systemd.notify("READY=1")
 
     def _check_fixed(self, config: Config) -> None:
         changed = [key for key in _FIXED if getattr(config, key) != getattr(self._wanted.config, key)]

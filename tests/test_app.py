@@ -1,0 +1,138 @@
+"""The composition root: what is read, what is refused, and what a reload may change."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from forwarder.app import Service, Unready, limitations, open_sockets, read
+from tests.fakes import RecordingLog
+
+RULES = "[ours.example]\nme -> me@inbox.example\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "a.rules").write_text(RULES)
+    secrets = tmp_path / "srs.secrets"
+    secrets.write_text("a secret for the tests only\n")
+    secrets.chmod(0o600)
+    write(tmp_path / "forwarder.toml")
+    return tmp_path / "forwarder.toml"
+
+
+def write(path: Path, more: str = "", hostname: str = "mx.ours.example") -> None:
+    folder = path.parent
+    path.write_text(f'''
+hostname = "{hostname}"
+postmaster = "me@inbox.example"
+rules = "{folder}/a.rules"
+state_dir = "{folder}"
+run_dir = "{folder}/run"
+[listen]
+smtp = ["127.0.0.1:0"]
+[dns]
+nameservers = ["127.0.0.1:9"]
+{more}
+''')
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(Unready) as caught:
+        read(path)
+    return list(caught.value.problems)
+
+
+def test_everything_that_is_wrong_is_told_at_once(path: Path) -> None:
+    write(path, '[delivery]\nsmarthost = "smtp://mail.example:587"')
+    (path.parent / "a.rules").write_text("[ours.example]\nme -> nowhere\n")
+    (path.parent / "srs.secrets").chmod(0o644)
+    smarthost, rules, secrets = problems(path)
+    assert smarthost.startswith(f"{path}: delivery.smarthost: not supported yet")
+    assert rules.startswith(f"{path.parent}/a.rules:2:7: ")
+    assert "srs.secrets" in secrets
+
+
+def test_a_wrong_configuration_is_told_with_its_file(path: Path) -> None:
+    write(path, "[delivery]\nport = 0")
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}: delivery.port: 0: ")
+
+
+def test_keys_that_nothing_stands_behind_yet_are_named(path: Path) -> None:
+    write(path, '[delivery]\nmode = "queue"\n[authentication]\nunauthenticated = "reject"')
+    assert [text.split(":")[0] for text in limitations(read(path).config)] == [
+        'delivery.mode = "queue"',
+        'authentication.unauthenticated = "reject"',
+    ]
+
+
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[tuple[Service, RecordingLog]]:
+    log = RecordingLog()
+    wanted = read(path)
+    (path.parent / "run").mkdir(mode=0o700)
+    service = Service(path, wanted, log)
+    task = asyncio.create_task(service.run(open_sockets(wanted.config)))
+    while not log.named("started"):
+        await asyncio.sleep(0.01)
+    try:
+        yield service, log
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+        assert log.named("stopped") == [{"cut_off": 0}]
+
+
+async def hang_up(log: RecordingLog) -> dict[str, object]:
+    """Send SIGHUP to ourselves; give what the log says of the reload."""
+    before = len(log.named("reload"))
+    os.kill(os.getpid(), signal.SIGHUP)
+    while len(log.named("reload")) == before:
+        await asyncio.sleep(0.01)
+    return log.named("reload")[before]
+
+
+async def test_hang_up_reloads_the_configuration(path: Path) -> None:
+    async with running(path) as (service, log):
+        write(path, "[limits]\nrecipients = 200", hostname="mx2.ours.example")
+        assert (await hang_up(log))["outcome"] == "done"
+        settings = service._gateway.settings
+        assert (settings.recipients, settings.hostname) == (200, "mx2.ours.example")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("[limits]\nrecipients = 1", "limits.recipients"),
+        ('[log]\nlevel = "debug"', "log: changed: restart the gateway"),
+        ('[delivery]\nsmarthost = "smtp://mail.example:587"', "delivery.smarthost"),
+    ],
+)
+async def test_a_reload_that_cannot_be_whole_changes_nothing(path: Path, more: str, said: str) -> None:
+    async with running(path) as (service, log):
+        before = service._gateway
+        (path.parent / "a.rules").write_text(RULES + "you -> you@inbox.example\n")
+        write(path, more, hostname="mx2.ours.example")
+        event = await hang_up(log)
+        assert (event["outcome"], said in str(event["text"])) == ("refused", True)
+        assert service._gateway is before
+
+
+async def test_a_rules_file_that_shrank_is_loaded_only_by_force(path: Path) -> None:
+    rules = path.parent / "a.rules"
+    rules.write_text("[ours.example]\n" + "".join(f"u{n} -> me@inbox.example\n" for n in range(20)))
+    async with running(path) as (service, log):
+        rules.write_text(RULES)
+        answer = await service.reload_rules({})
+        assert not answer["ok"]
+        assert "--force" in str(answer["problems"])
+        assert (await hang_up(log))["outcome"] == "refused"
+        assert service._gateway.rules.total == 20
+        assert (await service.reload_rules({"force": True}))["ok"]
+        assert service._gateway.rules.total == 1
+        assert log.named("reload")[-1]["removed"] == 20
