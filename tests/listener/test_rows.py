@@ -489,7 +489,7 @@ async def test_rows_24_and_25_the_unexpected(serve: Serve, way: Way, error: Exce
         await client.begin()
         await client.send(b"explode\r\n.\r\n")
         assert await client.expect("451 4.3.0") == "451 4.3.0 Something went wrong here: try again later"
-        await client.ask("VRFY a", "451 4.3.0")
+        assert await client.ask("VRFY a", "451 4.3.0") == "451 4.3.0 Something went wrong here: try again later"
         await client.deliver()
     assert house.errors == [error, error]
     house.errors.clear()
@@ -544,6 +544,25 @@ class SlowCourier:
         await self.answer.wait()
         self.messages.append(message)
         return [DELIVERED for _ in message.deliveries]
+
+
+async def test_row_26_half_close_while_the_message_is_handed_on(serve: Serve, way: Way) -> None:
+    """The client will send no more, but it still reads: it gets its answer."""
+    stage, courier = Stage(), SlowCourier()
+    stage.gateway = replace(stage.gateway, courier=courier)
+    house = await serve(sessions=lambda peer: Session(stage.gateway, peer))
+    async with house.client(way) as client:
+        await client.greet()
+        await client.begin()
+        await client.send(b"Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n")
+        client.writer.write_eof()
+        await courier.begun.wait()
+        await house.until(lambda: all(member._inbox._ended for member in house.listener._members))
+        courier.answer.set()
+        await client.expect("250 2.")
+        await client.expect("221")
+        await client.ended()
+    assert len(courier.messages) == 1
 
 
 @pytest.mark.parametrize("rough", [False, True], ids=["closed", "reset"])
