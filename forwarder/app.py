@@ -36,7 +36,7 @@ from forwarder.policy.content import ContentLimits
 from forwarder.policy.limiter import SlidingLimiter
 from forwarder.ports import EventLog
 from forwarder.rewrite.srs import Srs
-from forwarder.rules import RulesError, RuleSet, compare, parse
+from forwarder.rules import Change, RulesError, RuleSet, compare, parse
 from forwarder.session.gateway import Gateway, Settings
 from forwarder.session.transaction import Session
 from forwarder.smtp.client import TlsUse
