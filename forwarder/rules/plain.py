@@ -60,16 +60,24 @@ class Lines:
         file = bisect_right(self._starts, number) - 1
         return file, number - self._starts[file] + 1
 
+    def target(self, number: int) -> tuple[Destination, Place]:
+        """Give where a plain line sends, and where it stands."""
+        match = self._match(number)
+        file, within = self.order(number)
+        place = Place(self._files[file], within, match.start(1) + 1)
+        return Destination(Address(match[2], self._domain(match[3]))), place
+
     def rule(self, number: int) -> Rule:
         """Make the rule of a plain line."""
-        file, within = self.order(number)
-        line = self._texts[number]
-        match = _PLAIN.fullmatch(line)
+        name = self._match(number)[1].lower()
+        destination, place = self.target(number)
+        text = self._texts[number].strip()
+        return Rule(Kind.EXACT, name, None, Send((destination,)), None, None, place, text)
+
+    def _match(self, number: int) -> "re.Match[str]":
+        match = _PLAIN.fullmatch(self._texts[number])
         assert match is not None, "not a plain line"
-        name, local, domain = match.groups()
-        send = Send((Destination(Address(local, self._domain(domain))),))
-        place = Place(self._files[file], within, match.start(1) + 1)
-        return Rule(Kind.EXACT, name.lower(), None, send, None, None, place, line.strip())
+        return match
 
     def _domain(self, text: str) -> str:
         known = self._domains.get(text)

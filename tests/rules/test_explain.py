@@ -10,7 +10,7 @@ from tests.rules.made import TODAY, made
 
 RULES = made(
     "shop from *@shop.com -> s@m.com\nshop -> team@example.org\nteam -> a@m.com, b@m.com until 2027-01-31\n"
-    "n* -> n@m.com\n/n(.*)/ -> \\1@m.com\n* -> all@m.com"
+    "plain -> p@m.com\nhere -> team@example.org\nn* -> n@m.com\n/n(.*)/ -> \\1@m.com\n* -> all@m.com"
 )
 
 
@@ -30,10 +30,10 @@ def test_every_rule_that_was_asked_and_those_that_were_not() -> None:
         (0, "shop", "OTHER_SENDER", "t.rules:2"),
         (0, "shop", "TAKEN", "t.rules:3"),
         (0, "2 globs and expressions", "LATER", ""),
-        (0, "*", "LATER", "t.rules:7"),
+        (0, "*", "LATER", "t.rules:9"),
         (1, "team", "TAKEN", "t.rules:4"),
         (1, "2 globs and expressions", "LATER", ""),
-        (1, "*", "LATER", "t.rules:7"),
+        (1, "*", "LATER", "t.rules:9"),
     ]
 
 
@@ -54,7 +54,10 @@ def test_domains_that_are_not_ours_have_no_steps() -> None:
     assert explanation.steps == ()
 
 
-@given(st.sampled_from(["shop", "team", "nx", "n", "zzz", "abuse", "+", "shop+"]), st.sampled_from([None, STRANGER]))
+@given(
+    st.sampled_from(["shop", "team", "plain", "PLAIN", "plain+x", "here", "nx", "n", "zzz", "abuse", "+", "shop+"]),
+    st.sampled_from([None, STRANGER]),
+)
 def test_the_explanation_and_the_resolution_agree(local: str, sender: Address | None) -> None:
     address = Address(local, "example.org")
     explanation = explain(RULES, address, sender, TODAY)
