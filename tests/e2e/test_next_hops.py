@@ -14,7 +14,7 @@ from tests.lab.gateway import Gateway
 from tests.lab.hop import Hop, Script
 from tests.lab.world import Host, World, loopback_world
 
-DOMAINS = ("one", "two", "plain", "null", "broken", "nowhere", "alias", "cname", "none")
+DOMAINS = ("one", "two", "plain", "null", "broken", "nowhere", "alias", "cname", "none", "silent", "back", "mirror")
 RULES = (
     "[forward.test]\n"
     + "".join(f"{name} -> inbox@{name}.test\n" for name in DOMAINS if name != "nowhere")
@@ -65,6 +65,10 @@ def everybody() -> Iterator[Scene]:
         world.dns.add("host.cname.test", "CNAME", first.name + ".")
         world.dns.add("none.test", "TXT", "no mail host at all")
         world.dns.trouble("broken.test", Trouble.SERVFAIL)
+        world.dns.trouble("silent.test", Trouble.SILENT)
+        world.dns.add("back.test", "MX", "10 mx.forward.test.")
+        world.dns.add("mirror.test", "MX", "10 mx.mirror.test.")
+        world.dns.add("mx.mirror.test", "A", gate.address)
         rules = RULES.format(address=first.address, port=first.port)
         with (
             Hop(world, first) as one,
@@ -95,11 +99,25 @@ def test_every_way_to_find_the_hop(scene: Scene, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code", "enhanced"),
-    [("null", 556, "5.1.10"), ("nowhere", 550, "5.1.2"), ("broken", 451, "4.4.3"), ("none", 550, "5.")],
+    [
+        ("null", 556, "5.1.10"),
+        ("nowhere", 550, "5.1.2"),
+        ("broken", 451, "4.4.3"),
+        ("none", 550, "5."),
+        ("silent", 451, "4.4"),
+    ],
 )
 def test_nobody_to_ask(scene: Scene, name: str, code: int, enhanced: str) -> None:
     answer = scene.send(name)
     assert (answer.code, answer.text[: len(enhanced)]) == (code, enhanced), answer
+
+
+@pytest.mark.parametrize("name", ["back", "mirror"])
+def test_a_domain_whose_mail_comes_to_us_is_a_loop(scene: Scene, name: str) -> None:
+    """We know ourselves by name and by address."""
+    answer = scene.send(name)
+    assert (answer.code, answer.text[:5]) == (554, "5.4.6"), answer
+    assert "comes to this gateway" in answer.text
 
 
 def test_a_second_mx_stands_in(scene: Scene) -> None:

@@ -4,6 +4,7 @@ From the first original octet to the last, what the next hop got must be what wa
 only be whole header lines of ours. What cannot be passed on so is refused in the session, and the hop sees nothing.
 """
 
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from forwarder.model.headers import split_header
 from tests.corpus.collection import ODD
 from tests.corpus.odd import RECIPIENT, Odd, arriving
 from tests.corpus.signed import CANONICAL, Key, make_key, sign, verifies
-from tests.lab.client import Answer, Client
+from tests.lab.client import Answer, Client, stuff
 from tests.lab.gateway import Gateway, ours_and_original
 from tests.lab.hop import Hop, Received
 from tests.lab.world import Host, World, loopback_world
@@ -84,6 +85,26 @@ def test_arrives_as_it_was_sent(scene: Scene, one: Odd) -> None:
     check(received, arriving(octets))
     assert ("SMTPUTF8" in received.mail) == one.utf8
     scene.hop.received.clear()
+
+
+def test_arrives_in_the_smallest_pieces(scene: Scene) -> None:
+    """All that is short once more, in segments of one to seven octets, in one connection."""
+    lot = random.Random(5321)
+    short = [one for one in ODD if not one.refusal and not one.utf8 and len(one.octets) < 1500]
+    assert len(short) > 30
+    with Client(scene.world, scene.gateway.host, scene.sender) as client:
+        client.ehlo()
+        for one in short:
+            before = len(scene.hop.received)
+            for line in ("MAIL FROM:<odd@sender.test> BODY=8BITMIME", f"RCPT TO:<{RECIPIENT}>", "DATA"):
+                assert client.command(line).code in (250, 354)
+            wire = stuff(one.octets)
+            while wire:
+                size = lot.randrange(1, 8)
+                client.write(wire[:size])
+                wire = wire[size:]
+            assert client.read().code == 250, one.name
+            check(scene.taken(before), arriving(one.octets))
 
 
 @pytest.mark.parametrize("one", [one for one in ODD if one.refusal], ids=lambda one: one.name)

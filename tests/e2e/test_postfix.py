@@ -106,6 +106,18 @@ def test_the_same_octets_arrive(scene: Scene) -> None:
     assert len(scene.receiver.mailbox("you@receiver.test").messages()) == 1
 
 
+def test_many_messages_arrive_once_each(scene: Scene) -> None:
+    numbers = [f"many{number}" for number in range(30)]
+    for number in numbers:
+        scene.sender.sendmail(ME, ["me@forward.test", "nobody@forward.test"], MESSAGE.format(number).encode())
+    scene.receiver.mailbox("you@receiver.test").wait(len(numbers))
+    scene.sender.mailbox(ME).wait(len(numbers))  # a bounce of the sender's own for each unknown recipient
+    scene.settled()
+    stored = scene.receiver.mailbox("you@receiver.test").messages()
+    assert sorted(re.findall(rb"Message-ID: <(many\d+)@", b"".join(stored))) == sorted(n.encode() for n in numbers)
+    assert len(scene.sender.mailbox(ME).messages()) == len(numbers)
+
+
 def test_the_sender_is_rewritten_and_reversed(scene: Scene) -> None:
     scene.sender.sendmail(ME, "plain@forward.test", MESSAGE.format("srs").encode())
     stored = scene.receiver.mailbox("you@receiver.test").wait()[0]

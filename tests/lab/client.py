@@ -5,6 +5,7 @@ strictly: a line that is no reply line is an `AssertionError`, and so is the end
 """
 
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Client:
 
     def __init__(self, world: World, host: Host, source: Host | None = None, *, timeout: float = 20) -> None:
         self._socket = world.connect(host, source, timeout)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a write is a segment
         self._incoming = self._socket.makefile("rb")
         self.greeting = self.read()
 

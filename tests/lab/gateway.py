@@ -43,7 +43,7 @@ class Ran:
 class Gateway(Process):
     """One gateway. `settings` are `{"section.key": value}`, changing what the lab sets by itself.
 
-    `also` are further hosts to listen on. The SRS domain is `fwd.` before the first label of the host name's domain.
+    `also` are further hosts to listen on, `secret` signs SRS. The SRS domain is `fwd.` before the domain of the host.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Gateway(Process):
         *,
         settings: Mapping[str, Value] | None = None,
         also: Iterable[Host] = (),
+        secret: str = SRS_SECRET,
     ) -> None:
         super().__init__(world, world.folder / f"gateway-{host.name}")
         self.host = host
@@ -65,7 +66,7 @@ class Gateway(Process):
             (self.folder / name).mkdir()
         secrets = self.folder / "state" / "srs.secrets"
         secrets.touch(mode=0o600)
-        secrets.write_text(SRS_SECRET + "\n")
+        secrets.write_text(secret + "\n")
         self.rules_file.write_text(rules)
         self._configure([host, *also], dict(settings or {}))
         if not world.dns.has(self.srs_domain):
