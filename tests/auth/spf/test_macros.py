@@ -101,6 +101,14 @@ def test_exactly_253_characters_stay(length: int, kept: bool) -> None:
     assert (expand_name(parse_domain_spec(text + "."), {}) == text) is kept
 
 
+@pytest.mark.parametrize("dot", ["", "."])
+def test_what_is_cut_are_whole_labels(dot: str) -> None:
+    longest = "first." + "x" * (MAX_NAME - len("first.") - len(".example")) + ".example"
+    rest = longest.partition(".")[2]
+    for text, expected in (("y.%{d}", longest), ("y%{d}", rest), ("a.b.y%{d}", rest), ("%{l}.%{d}", longest)):
+        assert expand_name(parse_domain_spec(text), {"d": longest + dot, "l": "y"}) == expected
+
+
 def test_one_label_too_long_leaves_what_is_right_of_it() -> None:
     assert expand_name(parse_domain_spec("%{l}.example"), {"l": "x" * 300}) == "example"
     assert expand_name(parse_domain_spec("%{l}"), {"l": "x" * 300}) == ""

@@ -302,9 +302,8 @@ async def test_only_a_fail_is_explained(record: str) -> None:
 
 
 async def test_the_explanation_is_not_counted() -> None:
-    zone = policy(
-        "v=spf1 a:v1.example a:v2.example -all exp=%{p}.why.example", (("unknown.why.example", "TXT"), ["no"])
-    )
+    record = "v=spf1 a:v1.example a:v2.example a:x.example -all exp=%{p}.why.example"
+    zone = policy(record, (("unknown.why.example", "TXT"), ["no"]), (("x.example", "A"), ["192.0.2.9"]))
     assert (await ask(zone, explain=True)).explanation == "no"
 
 
