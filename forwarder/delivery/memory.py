@@ -5,33 +5,25 @@ same message for the same destination: who sent it, to which address of ours, wh
 octets. Bounded in number and time, the oldest go first; in memory alone, so a restart forgets. Pure.
 """
 
-from dataclasses import dataclass
+import hashlib
+from typing import NewType
 
-from forwarder.model.destination import Hop
 from forwarder.model.message import Delivery, Outgoing
 from forwarder.model.outcome import Outcome
 from forwarder.ports import Clock
+
+Key = NewType("Key", bytes)  # a digest, since a hundred thousand are kept
 
 MAX_ENTRIES = 100_000
 MAX_AGE = 86_400  # seconds: senders that retry at all do so several times a day
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Recognises one destination of one message, however often the sender sends it."""
-
-    sender: tuple[str, str] | None
-    recipient: tuple[str, str]
-    destination: tuple[str, str]
-    via: Hop | None
-    digest: bytes
-
-
 def key_of(message: Outgoing, delivery: Delivery, digest: bytes) -> Key:
-    """Give the key of one delivery; `digest` is that of the content."""
-    sender = message.original_sender.key if message.original_sender else None
+    """Give what recognises one destination of one message, however often it is sent; `digest` is the content's."""
+    sender = message.original_sender.key if message.original_sender else ()
     destination = delivery.destination
-    return Key(sender, delivery.recipient.key, destination.address.key, destination.via, digest)
+    words = (*sender, *delivery.recipient.key, *destination.address.key, str(destination.via or ""))
+    return Key(hashlib.sha256("\0".join(words).encode() + b"\0" + digest).digest())
 
 
 class Memory:

@@ -5,8 +5,6 @@ pytest -m bench tests/bench/test_courier.py -s
 
 import asyncio
 import multiprocessing
-import re
-import resource
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -79,7 +77,7 @@ def test_transactions_per_second(port: int, loop: object, capsys: pytest.Capture
     body = b"Subject: x\r\n\r\n" + LINE * 130
 
     async def play() -> None:
-        async with desk(port, limits=None) as ours:
+        async with desk(port) as ours:
             numbers = iter(range(count))
 
             async def sender() -> None:
@@ -106,20 +104,16 @@ def test_a_large_message(port: int, loop: object, capsys: pytest.CaptureFixture[
             yield from (whole[n : n + 262_144] for n in range(0, len(whole), 262_144))
 
     content = Large(b"Subject: x\r\n\r\n" + LINE * 320_000)
-    digest = content.digest
-    assert re.fullmatch(rb".{32}", digest, re.DOTALL)
 
     async def play() -> None:
         async with desk(port) as ours:
             await ours.send(message("me@inbox.test", content=b"Subject: warm\r\n\r\n"))
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             started, cpu = time.perf_counter(), time.process_time()
             (outcome,) = await ours.send(message("me@inbox.test", content=content), seconds=60)
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             assert outcome.reply.code == 250
         with capsys.disabled():
-            print(f"\n{content.size / 1e6:.0f} MB: {cpu:.3f} s CPU (with SHA-256), {seconds:.3f} s, +{grown} kB RSS")
+            print(f"\n{content.size / 1e6:.0f} MB: {cpu:.3f} s CPU (with SHA-256), {seconds:.3f} s")
 
     with asyncio.Runner(loop_factory=loop) as runner:  # type: ignore[arg-type]
         runner.run(play())

@@ -20,7 +20,7 @@ from tests.delivery.hop import ALL, PLAIN, Answer, Hop, Trick, listening
 
 D, R, T, RUNNING = Verdict.DELIVERED, Verdict.REFUSED, Verdict.DEFERRED, Verdict.RUNNING
 
-IMPATIENT = Timeouts(greeting=0.2, command=0.2, handshake=0.5, data=0.2, dot=0.2, quit=0.2)
+IMPATIENT = Timeouts(greeting=1, command=1, handshake=1, data=1, dot=1, quit=1)
 
 
 def verdicts(outcomes: Sequence[Outcome]) -> list[Verdict]:

@@ -1,6 +1,10 @@
 """What is remembered of messages that were delivered in part."""
 
+from dataclasses import replace
+
 from forwarder.delivery.memory import Key, Memory, key_of
+from forwarder.model.address import parse_mailbox
+from forwarder.model.destination import Destination, Hop
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from tests.delivery.desk import message
@@ -10,7 +14,7 @@ DONE = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "taken"))
 
 
 def key(number: int) -> Key:
-    return Key(None, ("alias", "ours.test"), ("me", "inbox.test"), None, number.to_bytes(4))
+    return Key(number.to_bytes(4, "big"))
 
 
 def test_what_was_put_is_known_until_it_is_forgotten() -> None:
@@ -49,3 +53,19 @@ def test_the_id_and_our_headers_are_not_what_makes_a_message() -> None:
     one = message("me@inbox.test", head=b"Received: id 1\r\n")
     two = message("ME@inbox.test", head=b"Received: id 2\r\n", sender="other@srs.test")
     assert key_of(one, one.deliveries[0], b"d") == key_of(two, two.deliveries[0], b"d")
+
+
+def test_whatever_else_differs_makes_another() -> None:
+    one = message("me@inbox.test")
+    delivery = one.deliveries[0]
+    other = parse_mailbox("other@inbox.test")
+    keys = [
+        key_of(one, delivery, b"d"),
+        key_of(one, delivery, b"e"),
+        key_of(replace(one, original_sender=None), delivery, b"d"),
+        key_of(replace(one, original_sender=other), delivery, b"d"),
+        key_of(one, replace(delivery, recipient=other), b"d"),
+        key_of(one, replace(delivery, destination=Destination(other)), b"d"),
+        key_of(one, replace(delivery, destination=Destination(delivery.destination.address, Hop("192.0.2.1"))), b"d"),
+    ]
+    assert len(set(keys)) == len(keys)
