@@ -140,3 +140,20 @@ async def test_silence() -> None:
     box.discard()
     asyncio.get_running_loop().call_soon(box.end)
     assert await box.stays_silent(LONG)
+
+
+async def test_row_18_others_get_a_turn_between_pieces() -> None:
+    box, _ = inbox(b"x" * 200_000)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    pieces = [await box.piece(LONG) for _ in range(7)]
+    assert [len(piece) for piece in pieces] == [32_768] * 6 + [3_392]
+    assert turns >= 7
+    task.cancel()

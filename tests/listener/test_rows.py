@@ -354,11 +354,11 @@ async def test_row_19_large_messages_go_to_disk(serve: Serve, tmp_path: Path) ->
     async with house.client() as client:
         await client.greet()
         await client.begin()
-        await client.send(b"x" * 3_000_000)
+        await client.send(b"Subject: x\r\n\r\n" + b"x" * 3_000_000)
         await house.until(lambda: len(os.listdir("/proc/self/fd")) > before + 2)
         await client.send(b"\r\n.\r\n")
         await client.expect("250")
-    assert [message.content.size for message in house.stage.courier.messages] == [3_000_002]
+    assert [message.content.size for message in house.stage.courier.messages] == [3_000_016]
     assert list(tmp_path.iterdir()) == []
 
 
