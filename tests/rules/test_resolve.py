@@ -214,6 +214,13 @@ def test_targets_of_ours_are_resolved_further_and_doubles_dropped() -> None:
     assert said(rules, "all") == "me@m.com, x@m.com, y@m.com"
 
 
+def test_an_address_that_several_ways_lead_to_is_looked_up_once() -> None:
+    decision = decided("all -> a@example.org, b@example.org\na -> b@example.org\nb -> me@m.com limit 1/day", "all")
+    assert isinstance(decision, Forward)
+    assert [place.line for place in decision.path] == [2, 3, 4]
+    assert len(decision.limits) == 1
+
+
 def test_the_same_mailbox_by_another_hop_is_another_destination() -> None:
     rules = made("all -> a@example.org, me@m.com\na -> me@m.com via [192.0.2.1]")
     assert said(rules, "all") == "me@m.com via [192.0.2.1], me@m.com"
@@ -264,6 +271,7 @@ drop -> discard
     ("members", "expected"),
     [
         ("ok later", "defer 450 4.2.1 Later"),
+        ("later later2", "defer 450 4.2.1 Later"),
         ("later no", "defer 450 4.2.1 Later"),
         ("no ok", "me@m.com"),
         ("gone drop ok", "me@m.com"),
@@ -274,7 +282,7 @@ drop -> discard
 )
 def test_ways_are_put_together_so_that_nothing_is_lost_unseen(members: str, expected: str) -> None:
     targets = ", ".join(f"{member}@example.org" for member in members.split())
-    assert said(f"{MIXED}drop2 -> discard\nall -> {targets}", "all") == expected
+    assert said(f'{MIXED}drop2 -> discard\nlater2 -> defer "451 4.2.1 Much later"\nall -> {targets}', "all") == expected
 
 
 def test_a_fault_on_one_way_refuses_all() -> None:
