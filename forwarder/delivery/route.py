@@ -10,6 +10,7 @@ Left out on purpose: TLS policies by destination, and what is known of a host fr
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import groupby
@@ -77,21 +78,26 @@ class Router:
 
     async def targets(self, way: Way) -> AsyncGenerator[Target, None]:
         """Give the addresses to try, best first; raise `Unroutable` when there is none."""
-        count = 0
-        async for target in self._of_hop(way.hop) if way.hop else self._of_domain(way.domain):
-            yield target
-            count += 1
-            if count >= self._settings.limits.addresses:
-                return
+        most = self._settings.limits.addresses
+        if way.hop:
+            for target in (await self._of_hop(way.hop))[:most]:
+                yield target
+            return
+        # Closed here: left to the garbage collector, it would cost a task of its own each time.
+        async with aclosing(self._of_domain(way.domain)) as targets:
+            async for target in targets:
+                yield target
+                most -= 1
+                if not most:
+                    return
 
-    async def _of_hop(self, hop: Hop) -> AsyncGenerator[Target, None]:
+    async def _of_hop(self, hop: Hop) -> Sequence[Target]:
         found = await self._resolve(hop.host, hop.port or self._settings.port)
         if any(self._is_own(target) for target in found.targets):
             raise _loop(f"the next hop {hop} is this gateway")
         if not found.targets:
             raise _deferred("4.4.4", f"the next hop {hop} has no usable address{found.because}")
-        for target in found.targets:
-            yield target
+        return found.targets
 
     async def _of_domain(self, domain: str) -> AsyncGenerator[Target, None]:
         hosts = _before_us(await self._hosts(domain), self._settings.ehlo_name)

@@ -1,6 +1,7 @@
 """Where mail is offered, as tables: a zone and what comes of it."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -173,7 +174,19 @@ async def test_addresses_are_looked_up_as_they_are_needed() -> None:
     assert await anext(targets) == Target("a.test", "192.0.2.10", 25)
     assert [name for name, _ in resolver.asked] == ["order.test", "a.test", "a.test"]
     await targets.aclose()
-    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("domain", ["order.test", "[192.0.2.7]"])
+async def test_nothing_is_left_to_the_garbage_collector(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", lambda *work: left.append(work))
+    one = router()
+    targets = one.targets(one.way(destination(f"a@{domain}")))
+    await anext(targets)
+    await targets.aclose()
+    del targets
+    gc.collect()
+    assert left == []
 
 
 def test_ways_that_are_equal_go_together() -> None:
