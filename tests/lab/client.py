@@ -62,6 +62,10 @@ class Client:
         """Send octets as they are."""
         self._socket.sendall(octets)
 
+    def finish(self) -> None:
+        """Close our half of the connection: nothing more will be sent."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def read(self) -> Answer:
         """Read one reply."""
         lines: list[str] = []

@@ -25,6 +25,7 @@ from pathlib import Path
 from tests.lab.dns import Dns
 
 _CLONE_NEWNET = 0x40000000
+_HIGH_PORTS = 20_025, 20_053  # below those that the system gives out by itself
 _HOLDER = """
 mount --bind "$1/resolv.conf" /etc/resolv.conf &&
 mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf &&
@@ -65,7 +66,13 @@ class World:
         self.port, dns_port = ports
         self._network, self._used = network, 9
         self.holder = holder
-        self.dns = Dns(self.bind((network + "53", dns_port), socket.SOCK_DGRAM), self.bind((network + "53", dns_port)))
+        tcp = self.bind((network + "53", dns_port))
+        try:
+            udp = self.bind((network + "53", dns_port), socket.SOCK_DGRAM)
+        except OSError:
+            tcp.close()
+            raise
+        self.dns = Dns(udp, tcp)
 
     @property
     def isolated(self) -> bool:
@@ -160,7 +167,7 @@ def loopback_world() -> Iterator[World]:
         for _ in range(20):
             network = f"127.{64 + secrets.randbelow(128)}.{secrets.randbelow(256)}."
             with contextlib.suppress(OSError):
-                world = World(folder, network, (2525, 5353))
+                world = World(folder, network, _HIGH_PORTS)
                 break
         else:
             raise OSError("no free network on loopback")
