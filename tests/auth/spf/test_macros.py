@@ -49,7 +49,7 @@ IP6 = "2.0.0.1.0.D.B.8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.C.B.0.1"
         ("%{lr}", "strong-bad"),
         ("%{lr-}", "bad.strong"),
         ("%{l1r-}", "strong"),
-        ("%{d999999999999999999999999}", "email.example.com"),
+        ("%{d" + "9" * 5000 + "}", "email.example.com"),
         ("%{ir}.%{v}._spf.%{d2}", "3.2.0.192.in-addr._spf.example.com"),
         ("%{lr-}.lp._spf.%{d2}", "bad.strong.lp._spf.example.com"),
         ("%{lr-}.lp.%{ir}.%{v}._spf.%{d2}", "bad.strong.lp.3.2.0.192.in-addr._spf.example.com"),
