@@ -265,6 +265,7 @@ class Service:
                 data_timeout=limits.data_timeout,
                 session_time=limits.session_timeout,
                 data_rate=limits.data_rate_minimum,
+                line_length=limits.line_length,
                 errors=limits.errors,
                 idle_commands=limits.commands_without_progress,
             ),

@@ -48,7 +48,13 @@ class Intake:
             if not scanner.done:
                 self._check(scanner, keeper, pace)
         inbox.push_back(scanner.rest)
-        return scanner.refusal() or keeper.finish(eight_bit=scanner.eight_bit)
+        return scanner.refusal() or self._too_long(scanner) or keeper.finish(eight_bit=scanner.eight_bit)
+
+    def _too_long(self, scanner: DataScanner) -> Reply | None:
+        most = self.limits.line_length
+        if most and scanner.long_line > most:
+            return Reply(554, "5.6.0", f"The message has a line of more than {most} octets")
+        return None
 
     async def _piece(self, inbox: Inbox, until: float) -> bytes:
         left = until - asyncio.get_running_loop().time()

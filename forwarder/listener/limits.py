@@ -23,6 +23,8 @@ class ListenerLimits:
     `data_rate`: the least that must arrive in each `data_grace` seconds, on average, while a message is sent.
     `overrun`: a message that is too large is read to its end, so that the sender learns why, but at most this many
     times the largest size; then the connection is cut.
+    `line_length`: a message with a longer line is refused; 0: none is, for re-folding would break signatures, and big
+    receivers take long lines (RFC 5321 4.5.3.1.6 names 998).
     `errors` and `idle_commands` (those that lead nowhere: NOOP, RSET, VRFY, HELP, EHLO) count since the last accepted
     message, `commands` over the session.
     """
@@ -38,6 +40,7 @@ class ListenerLimits:
     data_rate: int = 100  # octets per second
     data_grace: float = 60.0
     overrun: int = 2
+    line_length: int = 0
     commands: int = 10_000
     errors: int = 20
     idle_commands: int = 100

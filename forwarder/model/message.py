@@ -1,7 +1,7 @@
 """A message on its way: the octets that came, and the header lines that we put in front of them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,6 +64,42 @@ class MemoryContent:
         """Give the octets in order."""
         for start in range(0, self.size, _PIECE):
             yield self._octets[start : start + _PIECE]
+
+
+class StrippedContent:
+    """Another `Content` without some octet ranges (start, end), which are in order and do not overlap.
+
+    The digest stays that of the whole: it recognises what came in.
+    """
+
+    def __init__(self, whole: Content, ranges: Sequence[tuple[int, int]]) -> None:
+        self._whole = whole
+        self._ranges = tuple(ranges)
+        self.size = whole.size - sum(end - start for start, end in ranges)
+        self.digest = whole.digest
+        self.eight_bit = whole.eight_bit
+
+    def head(self, limit: int) -> bytes:
+        """Give the first `limit` octets, or all there are."""
+        removed = sum(end - start for start, end in self._ranges)
+        return b"".join(self._kept(iter((self._whole.head(limit + removed),))))[:limit]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the octets in order, in pieces of a bounded size."""
+        return self._kept(self._whole.chunks())
+
+    def _kept(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        origin = 0
+        for chunk in chunks:
+            begin, end = origin, origin + len(chunk)
+            for start, stop in self._ranges:
+                if start < end and stop > begin:
+                    if start > begin:
+                        yield chunk[begin - origin : start - origin]
+                    begin = min(stop, end)
+            if begin < end:
+                yield chunk[begin - origin :]
+            origin = end
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,3 +57,14 @@ async def test_row_17_a_message_that_is_too_large_needs_none(tmp_path: Path) -> 
     assert isinstance(result, Reply)
     assert (result.code, result.enhanced, result.close) == (552, "5.3.4", True)
     assert peak < 8_000_000
+
+
+@pytest.mark.parametrize(("most", "taken"), [(0, True), (4999, False), (5000, True)])
+async def test_row_21_a_long_line_is_refused_where_that_is_wanted(tmp_path: Path, most: int, taken: bool) -> None:
+    box = Inbox(asyncio.get_running_loop(), Wire())
+    box.feed(b"Subject: x\r\n\r\n" + b"x" * 5000 + b"\r\n.\r\n")
+    limits = ListenerLimits(line_length=most)
+    result = await Intake(limits, tmp_path, 1_000_000).receive(box, asyncio.get_running_loop().time() + 1000)
+    assert isinstance(result, Reply) is not taken
+    if isinstance(result, Reply):
+        assert (result.code, result.enhanced) == (554, "5.6.0")

@@ -1,9 +1,10 @@
 import hashlib
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.model.message import Content, MemoryContent
+from forwarder.model.message import Content, MemoryContent, StrippedContent
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
@@ -25,3 +26,23 @@ def test_pieces_are_of_a_bounded_size() -> None:
 
 def test_empty_content_has_no_pieces() -> None:
     assert list(MemoryContent(b"").chunks()) == []
+
+
+class Chopped(MemoryContent):
+    """Gives its octets in small pieces."""
+
+    def chunks(self) -> Iterator[bytes]:
+        whole = b"".join(super().chunks())
+        return (whole[start : start + 7] for start in range(0, len(whole), 7))
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=8, unique=True), st.integers(0, 70))
+def test_stripped_content_is_the_whole_without_its_ranges(octets: bytes, edges: list[int], limit: int) -> None:
+    edges = sorted(edge for edge in edges if edge <= len(octets))
+    ranges = list(zip(edges[::2], edges[1::2], strict=False))
+    wanted = bytes(octet for n, octet in enumerate(octets) if not any(start <= n < end for start, end in ranges))
+    content: Content = StrippedContent(Chopped(octets), ranges)
+    assert b"".join(content.chunks()) == wanted
+    assert content.head(limit) == wanted[:limit]
+    assert content.size == len(wanted)
+    assert content.digest == hashlib.sha256(octets).digest()
