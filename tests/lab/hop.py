@@ -59,6 +59,7 @@ class Hop:
         self.received: list[Received] = []
         self.connections = 0
         self._world = world
+        self.answering = threading.Lock()  # a message is kept and answered in one step
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -77,18 +78,20 @@ class Hop:
         self._start(self._accept, self._listener)
 
     def down(self) -> None:
-        """Stop listening and end every connection."""
-        if self._listener is not None:
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
-        for stream in list(self._open):
-            with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
+        """Stop listening and end every connection; what is in `received` has had its reply."""
+        if self._listener is None:
+            return
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+        self._threads.pop(0).join(10)
+        with self.answering:
+            for stream in list(self._open):
+                with contextlib.suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
         self._threads.clear()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
+        self._listener = None
 
     def say(self, **changes: object) -> None:
         """Change parts of the script."""
@@ -191,11 +194,11 @@ class _Dialogue:
         wire = (self._take(b"\r\n.\r\n") + b"\r\n")[2:]
         self._hop.script.before_dot()
         reply = self._hop.script.dot
-        self._hop.keep(
-            Received(self._mail, self._sender, tuple(self._recipients), wire, accepted=reply.startswith("2"))
-        )
+        message = Received(self._mail, self._sender, tuple(self._recipients), wire, accepted=reply.startswith("2"))
         self._recipients = []
-        self._say(reply)
+        with self._hop.answering:
+            self._hop.keep(message)
+            self._say(reply)
 
     def _say(self, reply: str) -> None:
         if not reply:
