@@ -9,6 +9,7 @@ Left out on purpose: DKIM keys, and publishing anything.
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -166,11 +167,19 @@ def _write(plan: _Plan, files: list[_NewFile]) -> None:
 
 
 def _create_folders(plan: _Plan) -> None:
-    plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    (plan.folder / "rules").mkdir(mode=0o755, exist_ok=True)
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    _create_folder(plan.folder, 0o755)
+    _create_folder(plan.folder / "rules", 0o755)
     if plan.state_dir.is_relative_to(plan.folder):  # the system's own are made by the service manager
-        plan.state_dir.mkdir(mode=0o700, exist_ok=True)
-        plan.run_dir.mkdir(mode=0o755, exist_ok=True)
+        _create_folder(plan.state_dir, 0o700)
+        _create_folder(plan.run_dir, 0o755)
+
+
+def _create_folder(folder: Path, mode: int) -> None:
+    """Create a folder that the service can use whatever the umask is; leave one that exists as it is."""
+    with suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(mode)
 
 
 def _create(file: _NewFile) -> None:

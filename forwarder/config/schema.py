@@ -172,7 +172,7 @@ class Delivery(Section, frozen=True, kw_only=True):
     smarthost_password: Annotated[Path, File(secret=True)] = Path("smarthost.password")
     connections_per_destination: Annotated[int, Whole(1, 1000)] = 5
     messages_per_connection: Annotated[int, Whole(1, 10_000)] = 50
-    connect_timeout: Annotated[float, Duration("1s", "10m")] = 30.0
+    connect_timeout: Annotated[float, Duration("1s", "10m")] = 10.0
     greeting_timeout: Annotated[float, Duration("1s", "30m")] = 300.0  # 4.5.3.2.1
     command_timeout: Annotated[float, Duration("1s", "30m")] = 300.0  # 4.5.3.2.2, 4.5.3.2.3
     data_timeout: Annotated[float, Duration("1s", "30m")] = 120.0  # 4.5.3.2.4

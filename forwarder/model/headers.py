@@ -47,7 +47,7 @@ def split_header(octets: bytes) -> Header:
 
     Of a section with more than `MAX_FIELDS` fields one more than that is given.
     """
-    fields = []
+    fields: list[Field] = []
     position = 0
     while len(fields) <= MAX_FIELDS and (match := _FIELD.match(octets, position)):
         fields.append(Field(match[1].lower(), match[0]))

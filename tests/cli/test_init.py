@@ -215,3 +215,14 @@ def test_a_host_name_must_be_one(folder: Path) -> None:
 def test_wrong_use() -> None:
     assert run("init").exit_code == 2
     assert run("init", "--domain", "example.org").exit_code == 2
+
+
+def test_folders_can_be_entered_by_the_service_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert init(tmp_path / "f").exit_code == 0
+    finally:
+        os.umask(before)
+    modes = {folder.name: folder.stat().st_mode & 0o777 for folder in (tmp_path / "f").iterdir() if folder.is_dir()}
+    assert modes == {"rules": 0o755, "state": 0o700, "run": 0o755}
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o755
