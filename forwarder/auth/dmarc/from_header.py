@@ -1,0 +1,206 @@
+"""The author's domain: what the From field says it is (RFC 5322 3.4, 3.6.2; RFC 9989 5.3.1).
+
+`author_domain` gives one domain, or the reason why there is none. Exactly one From field must be there, well-formed
+enough to be sure, and all its addresses must be of one domain. Every domain that some reader might take for the
+author's counts: of each mailbox, in and around groups, and of an address within a display name without quotes.
+What quotes and comments hold is text and does not count; encoded words (RFC 2047) are never decoded, for no address
+may be hidden in one.
+
+So a message can only be refused more often by being odd: `a@good.example, b@evil.example` has no author domain, and
+neither has `a@good.example <b@evil.example>`. Taken as they are: missing quotes around `Doe, Jane`, dots out of place
+in local parts, obsolete routes and white space, raw 8-bit display names. IDN come out as A-labels.
+
+Time is linear in the field; fields over `MAX_OCTETS` and of more than `MAX_ADDRESSES` addresses are not read.
+Left out on purpose: local parts, display names, and what they pretend.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from forwarder.model.address import AddressError, parse_domain
+from forwarder.model.headers import Header
+
+MAX_OCTETS = 32_768  # what the big receivers take of one field
+MAX_ADDRESSES = 50  # an IDN costs up to a millisecond
+_SHOWN = 4  # domains named in a reason
+
+# Letters of RFC 5322 3.2.3 atext, and whatever else is printable; encoded words are atoms (RFC 2047 5).
+_TOKEN = re.compile(
+    r"""
+    (?P<blank>[ \t]+)
+    |(?P<quoted>"[^"\\]*(?:\\.[^"\\]*)*")
+    |(?P<literal>\[[^\[\]\\]*\])
+    |(?P<special>[<>@,;:.])
+    |(?P<atom>[^\x00-\x20\x7f"\\()\[\]<>@,;:.]+)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_IN_COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """The author domain as A-labels, or "" and the reason. The reason quotes nothing but canonical domains."""
+
+    domain: str
+    reason: str = ""
+
+
+class _FromError(ValueError):
+    """The field cannot be read for certain; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A piece of a structured field: its kind is a group of `_TOKEN`."""
+
+    kind: str
+    text: str
+
+    @property
+    def is_word(self) -> bool:
+        return self.kind in ("atom", "quoted")
+
+    def is_special(self, characters: str) -> bool:
+        return self.kind == "special" and self.text in characters
+
+
+def author_domain(header: Header) -> Author:
+    """Find the one domain that a message claims to be from."""
+    fields = header.all(b"from")
+    if len(fields) != 1:  # RFC 5322 3.6: exactly one
+        return Author("", "there are several From fields" if fields else "there is no From field")
+    try:
+        domains = _domains(fields[0].value)
+    except _FromError as problem:
+        return Author("", f"the From field is malformed: {problem}")
+    if not domains:
+        return Author("", "the From field names no domain")
+    if len(domains) > 1:  # RFC 9989 5.3.1
+        return Author("", f"the From field names several domains: {', '.join(domains[:_SHOWN])}")
+    return Author(domains[0])
+
+
+def _domains(value: bytes) -> list[str]:
+    """Give the different domains in a From field, in order."""
+    if len(value) > MAX_OCTETS:
+        raise _FromError(f"it is longer than {MAX_OCTETS} octets")
+    tokens = list(_tokens(value.decode("utf-8", "replace")))
+    if sum(token.is_special("@") for token in tokens) > MAX_ADDRESSES:
+        raise _FromError(f"it has more than {MAX_ADDRESSES} addresses")
+    return list(dict.fromkeys(domain for mailbox in _mailboxes(tokens) for domain in _domains_of(mailbox)))
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    """Give the tokens without white space and comments (RFC 5322 3.2.2)."""
+    position = 0
+    while position < len(text):
+        if text[position] == "(":
+            position = _after_comment(text, position)
+            continue
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise _FromError("it has a character out of place, or quotes that are not closed")
+        position = match.end()
+        if match.lastgroup != "blank":
+            yield _Token(match.lastgroup or "", match[0])
+
+
+def _after_comment(text: str, position: int) -> int:
+    """Give where the comment that begins at `position` ends; comments nest."""
+    depth = 0
+    while match := _IN_COMMENT.match(text, position):
+        position = match.end()
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if not depth:
+            return position
+    raise _FromError("a comment is not closed")
+
+
+def _mailboxes(tokens: Sequence[_Token]) -> Iterator[Sequence[_Token]]:
+    """Split at commas, and around the names and ends of groups, but not within angle brackets (a route has commas)."""
+    start = 0
+    is_inside = False
+    for index, token in enumerate(tokens):
+        if token.is_special("<>"):
+            is_inside = token.text == "<"
+        elif token.is_special(",:;") and not is_inside:
+            yield tokens[start:index]
+            start = index + 1
+    yield tokens[start:]
+
+
+def _domains_of(mailbox: Sequence[_Token]) -> Iterator[str]:
+    """Give the domains of `name <local@domain>`, of `local@domain`, or of a mere name (none)."""
+    brackets = _places(mailbox, "<>")
+    if not brackets:
+        if _places(mailbox, "@"):
+            yield _domain(mailbox)
+        return
+    if [mailbox[index].text for index in brackets] != ["<", ">"]:
+        raise _FromError("its angle brackets do not match")
+    opening, closing = brackets
+    if closing != len(mailbox) - 1:
+        raise _FromError("something follows an address in angle brackets")
+    yield from _domains_in_name(mailbox[:opening])
+    yield _domain(_without_route(mailbox[opening + 1 : closing]))
+
+
+def _domains_in_name(name: Sequence[_Token]) -> Iterator[str]:
+    """Give what follows each @ of an unquoted name if it looks like a domain: RFC 5322 3.2.5 has no @ in names.
+
+    Some readers would show it as the address. `Jane @ Work <jane@example.org>` holds no domain.
+    """
+    for at in _places(name, "@"):
+        end = at + 1
+        while end < len(name) and name[end].kind == ("atom" if (end - at) % 2 else "special"):
+            if (end - at) % 2 == 0 and name[end].text != ".":
+                break
+            end += 1
+        text = "".join(token.text for token in name[at + 1 : end]).strip(".")
+        if "." in text:
+            try:
+                yield parse_domain(text)
+            except AddressError:
+                continue
+
+
+def _without_route(spec: Sequence[_Token]) -> Sequence[_Token]:
+    """Drop `@one,@two:` in front of an address (RFC 5322 4.4)."""
+    colons = _places(spec, ":")
+    if not colons:
+        return spec
+    if len(colons) > 1 or not spec[0].is_special("@"):
+        raise _FromError("a colon is out of place")
+    return spec[colons[0] + 1 :]
+
+
+def _domain(spec: Sequence[_Token]) -> str:
+    """Give the domain of local@domain (RFC 5322 3.4.1, with the white space and comments of 4.4)."""
+    ats = _places(spec, "@")
+    if len(ats) != 1:
+        raise _FromError("an address has not exactly one @")
+    local, domain = spec[: ats[0]], spec[ats[0] + 1 :]
+    if not any(token.is_word for token in local) or not _is_dotted(local):
+        raise _FromError("the part before an @ is malformed")
+    if any(token.kind == "literal" for token in domain):  # nobody could publish a policy for it
+        raise _FromError("an address has no domain name")
+    if any(token.kind == "quoted" for token in domain) or not _is_dotted(domain):
+        raise _FromError("the domain of an address is malformed")
+    try:
+        return parse_domain("".join(token.text for token in domain))
+    except AddressError as error:
+        raise _FromError(str(error)) from None
+
+
+def _is_dotted(tokens: Sequence[_Token]) -> bool:
+    """Say whether these are words and dots, and no two words stand side by side."""
+    if not all(token.is_word or token.is_special(".") for token in tokens):
+        return False
+    return not any(one.is_word and two.is_word for one, two in pairwise(tokens))
+
+
+def _places(tokens: Sequence[_Token], characters: str) -> list[int]:
+    return [index for index, token in enumerate(tokens) if token.is_special(characters)]
