@@ -9,7 +9,6 @@ Left out on purpose: DKIM keys, and publishing anything.
 
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -177,7 +176,7 @@ def _create_folders(plan: _Plan) -> None:
 
 def _create_folder(folder: Path, mode: int) -> None:
     """Create a folder that the service can use whatever the umask is; leave one that exists as it is."""
-    with suppress(FileExistsError):
+    if not folder.is_dir():
         folder.mkdir()
         folder.chmod(mode)
 
