@@ -7,13 +7,12 @@ Left out on purpose: what the time of day decides (`verify`), whether an algorit
 key itself, which stays octets here (`keys`).
 """
 
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forwarder.auth.dkim.canonical import BodyKey
-from forwarder.auth.dkim.tags import TagError, parse_tags, unspaced
+from forwarder.auth.dkim.tags import TagError, decode_base64, parse_tags, unspaced
 from forwarder.model.address import AddressError, canonical_name
 
 ALGORITHMS = frozenset({"rsa-sha256", "ed25519-sha256"})  # RFC 8301 3.1, RFC 8463 3: what may be believed
@@ -144,8 +143,9 @@ def _times(tags: Mapping[str, str]) -> tuple[int | None, int | None]:
 
 
 def _canonicalisation(text: str) -> tuple[bool, bool]:
-    header, _, body = unspaced(text).partition("/")
-    body = body or "simple"  # RFC 6376 3.5: c=relaxed is relaxed/simple
+    header, slash, body = unspaced(text).partition("/")
+    if not slash:
+        body = "simple"  # RFC 6376 3.5: c=relaxed is relaxed/simple
     if header not in ("simple", "relaxed") or body not in ("simple", "relaxed"):
         raise SignatureError("c= names an unknown canonicalisation")
     return header == "relaxed", body == "relaxed"
@@ -186,8 +186,8 @@ def _names(text: str, *, need_from: bool) -> tuple[bytes, ...]:
 
 def _base64(text: str, tag: str) -> bytes:
     try:
-        octets = binascii.a2b_base64(unspaced(text), strict_mode=True)
-    except ValueError:  # binascii.Error, or a letter that is not ASCII
+        octets = decode_base64(text)
+    except TagError:
         octets = b""
     if not octets:
         raise SignatureError(f"{tag}= is not base64")
@@ -221,6 +221,6 @@ def _listed(tags: Mapping[str, str], name: str, default: str) -> set[str]:
 
 def _key_octets(text: str) -> bytes:
     try:
-        return binascii.a2b_base64(unspaced(text), strict_mode=True) if text else b""
-    except ValueError:
+        return decode_base64(text)
+    except TagError:
         raise KeyRecordError("its p= is not base64") from None
