@@ -57,9 +57,9 @@ async def test_what_is_confirmed_counts_although_another_name_is_silent() -> Non
 
 async def test_only_so_many_names_are_tried() -> None:
     names = [f"n{number}.example" for number in range(100)]
-    resolver = FakeResolver({PTR4: names, (names[MAX_NAMES], "A"): ["192.0.2.1"]})
+    resolver = FakeResolver({PTR4: names, (names[3], "A"): ["192.0.2.1"]})
     assert (await check(resolver, "192.0.2.1")).status is IprevStatus.FAIL
-    assert len(resolver.asked) == 1 + MAX_NAMES
+    assert len(resolver.asked) == 4
 
 
 async def test_a_client_without_an_address() -> None:

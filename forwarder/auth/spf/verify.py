@@ -267,7 +267,7 @@ class _Evaluation:
         self.lookups.begin_term()
         name = await self._name(mechanism.target, domain)
         for host in await self.lookups.mail_hosts(name) if name else ():
-            if await self._is_address_of(host.lower(), mechanism.prefix):
+            if await self._is_address_of(host, mechanism.prefix):
                 return True
         return False
 

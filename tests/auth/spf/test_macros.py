@@ -139,6 +139,26 @@ def test_values_of_unknown_modifiers_may_be_anything_well_formed() -> None:
         parse_macro_string("%abc")
 
 
+class Counted(dict[str, str]):
+    """Counts how often a value is taken."""
+
+    taken = 0
+
+    def __getitem__(self, letter: str) -> str:
+        self.taken += 1
+        return super().__getitem__(letter)
+
+
+def test_what_would_be_cut_off_is_not_expanded() -> None:
+    for length in (1, 10, 100, 1000):
+        values = Counted({"l": "x" * length})
+        expand_name(parse_domain_spec("%{l}" * 10_000), values)
+        assert values.taken <= MAX_NAME // length + 3
+        values = Counted({"l": "x" * length})
+        expand_text(parse_explanation("%{l}" * 10_000), values)
+        assert values.taken <= MAX_EXPLANATION // length + 1
+
+
 pieces = st.sampled_from(
     ["%{l}", "%{d2r}", "%{S}", "%{h1r-}", "%%", "%_", "%-", "%", "{", "}", ".", "a", "example", "0"]
 )

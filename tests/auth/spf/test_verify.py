@@ -164,6 +164,25 @@ async def test_ptr_wants_whole_labels() -> None:
     assert (await ask(zone)).status is SpfStatus.FAIL
 
 
+@pytest.mark.parametrize("term", ["redirect=b.example", "include:b.example"])
+async def test_the_domain_is_that_of_the_record_and_the_sender_stays(term: str) -> None:
+    zone = policy(f"v=spf1 {term}", (("b.example", "TXT"), ["v=spf1 exists:%{d}.%{o}.x.example -all"]))
+    zone["b.example.example.com.x.example", "A"] = ["127.0.0.2"]
+    result = await ask(zone)
+    assert (result.status, result.domain) == (SpfStatus.PASS, "example.com")
+
+
+async def test_what_a_stranger_wrote_is_shown_in_printable_ascii_only() -> None:
+    result = await ask(policy("v=spf1 include:%{h} -all"), helo="a\r\nb.example")
+    assert result.status is SpfStatus.PERMERROR
+    assert "a??b.example" in result.reason
+
+
+async def test_a_long_term_is_cut() -> None:
+    result = await ask(policy(f"v=spf1 include:{'x' * 20_000}.example"))
+    assert result.mechanism == "include:" + "x" * 117 + "..."
+
+
 # --- Limits: 11 terms, 3 in vain, 11 MX, loops, macros over 255 octets. None of them is an exception.
 
 
@@ -316,7 +335,7 @@ async def test_an_explanation_that_does_not_come_changes_nothing() -> None:
 
 BOTH = {
     ("example.com", "TXT"): ["v=spf1 ip4:192.0.2.1 -all"],
-    ("mx.example.net", "TXT"): ["v=spf1 exists:%{l}.%{h}.x.example -all"],
+    ("mx.example.net", "TXT"): ["v=spf1 exists:%{l}.%{o}.x.example -all"],
     ("postmaster.mx.example.net.x.example", "A"): ["127.0.0.2"],
 }
 
