@@ -67,11 +67,20 @@ class Incoming:
         searched = max(0, len(self._buffer) - len(_BLANK_LINE) + 1)
         self._buffer += octets
         end = 0 if self._buffer.startswith(b"\r\n") else self._buffer.find(_BLANK_LINE, searched)
-        if max(end, 0) > self._limit or (end < 0 and len(self._buffer) > self._limit + len(_BLANK_LINE)):
+        too_much = len(self._buffer) >= self._limit + 2 if end < 0 else end + 2 > self._limit
+        if end >= 0 and not too_much:
+            self._begin_body()
+        elif too_much:
+            self._begin_body_early()
+
+    def _begin_body_early(self) -> None:
+        """Begin the body if something that is no field has ended the header already; else give up."""
+        header = split_header(bytes(self._buffer[: self._limit + 2]))
+        if header.complete and header.size <= self._limit:
+            self._begin_body()
+        else:
             self.overlong = True
             self._buffer.clear()
-        elif end >= 0:
-            self._begin_body()
 
     def _begin_body(self) -> None:
         octets = bytes(self._buffer)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,8 +126,12 @@ def test_a_damaged_key_or_a_reason(damage: bytes, place: int) -> None:
 
 def test_keys_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[bytes] = []
-    load = keys.load_der_public_key
-    monkeypatch.setattr(keys, "load_der_public_key", lambda octets: loaded.append(octets) or load(octets))
+
+    def load(octets: bytes) -> object:
+        loaded.append(octets)
+        return load_der_public_key(octets)
+
+    monkeypatch.setattr(keys, "load_der_public_key", load)
     fresh = record(bare(modulus(2047), 17))
     assert published(fresh) is published(fresh)
     assert len(loaded) == 1
