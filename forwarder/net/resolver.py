@@ -229,13 +229,27 @@ def _records(records: Iterable[dns.rdata.Rdata], read: Callable[[Any], T], *, se
 
 
 def _mx(record: Any) -> Mx:
-    return Mx(record.preference, "" if record.exchange == dns.name.root else _host(record.exchange))  # RFC 7505 3
+    return Mx(record.preference, "" if record.exchange == dns.name.root else _exchange(record.exchange))  # RFC 7505 3
+
+
+def _exchange(name: dns.name.Name) -> str:
+    """Give a mail exchanger, also one that is no host name: SPF asks for it (RFC 7208 5.4), and it has no address."""
+    text = _visible(name)
+    try:
+        return canonical_name(text)
+    except AddressError:
+        return text.lower()
 
 
 def _host(name: dns.name.Name) -> str:
-    if any(b"." in label for label in name.labels):
-        raise ValueError("a dot within a label would read as another name")
-    return canonical_name(b".".join(name.labels).decode("ascii"))
+    return canonical_name(_visible(name))
+
+
+def _visible(name: dns.name.Name) -> str:
+    text = b".".join(name.labels).decode("ascii").removesuffix(".")
+    if any(b"." in label for label in name.labels) or not all("!" <= character <= "~" for character in text):
+        raise ValueError("a dot within a label would read as another name, and a control character as anything")
+    return text
 
 
 def _dns_name(name: str) -> dns.name.Name:
