@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -31,7 +32,7 @@ _RECORDS_READ, _KEYS_TRIED = 10, 3  # RFC 6376 3.6.2.2 leaves open what several 
 _CACHED, _CACHED_OCTETS = 2048, 2048
 
 _PADDING = PKCS1v15()
-_SHA256 = SHA256()
+_DIGEST = Prehashed(SHA256())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,15 @@ class PublicKey:
 
     def made(self, signature: bytes, octets: bytes) -> bool:
         """Say whether this key signed the octets."""
+        return self.made_digest(signature, sha256(octets).digest())
+
+    def made_digest(self, signature: bytes, digest: bytes) -> bool:
+        """Say whether this key signed the octets with that SHA-256 digest."""
         try:
             if isinstance(self.key, RSAPublicKey):
-                self.key.verify(signature, octets, _PADDING, _SHA256)  # RFC 6376 3.3.2
+                self.key.verify(signature, digest, _PADDING, _DIGEST)  # RFC 6376 3.3.2
             else:
-                self.key.verify(signature, sha256(octets).digest())  # RFC 8463 3: the hash is what is signed
+                self.key.verify(signature, digest)  # RFC 8463 3: the hash is what is signed
         except InvalidSignature:
             return False
         return True

@@ -92,7 +92,8 @@ def parse_signature(value: bytes, *, arc: bool = False) -> Signature:
         raise SignatureError("the name of its key is longer than DNS allows")
     identity, identity_domain = ("", domain) if arc else _identity(tags, domain)
     signed_at, expires = _times(tags)
-    header_relaxed, body_relaxed = _canonicalisation(tags.get("c", "simple/simple"))
+    # RFC 6376 3.5: c=. Sealers that leave it out sign relaxed nevertheless, and validators of ARC expect it.
+    header_relaxed, body_relaxed = _canonicalisation(tags.get("c", "relaxed/relaxed" if arc else "simple/simple"))
     if "dns/txt" not in unspaced(tags.get("q", "dns/txt")).split(":"):
         raise SignatureError("q= names no way to get the key that is known")
     return Signature(
@@ -102,7 +103,7 @@ def parse_signature(value: bytes, *, arc: bool = False) -> Signature:
         _base64(tags["b"], "b"),
         unspaced(tags["b"]),
         _body_hash(tags),
-        _names(tags["h"], need_from=not arc),
+        _names(tags["h"], arc=arc),
         header_relaxed,
         BodyKey(body_relaxed, "sha256", _length(tags)),
         identity,
@@ -172,14 +173,16 @@ def _instance(text: str) -> int:
     return int(text)
 
 
-def _names(text: str, *, need_from: bool) -> tuple[bytes, ...]:
+def _names(text: str, *, arc: bool) -> tuple[bytes, ...]:
     names = unspaced(text).split(":")
+    if arc:  # sealers leave names out, also all of them; a nameless field is one that is not there
+        names = [name for name in names if name]
     if len(names) > MAX_NAMES:
         raise SignatureError(f"h= names more than {MAX_NAMES} fields")
     if not all(_FIELD_NAME.fullmatch(name) for name in names):
         raise SignatureError("h= is not a list of field names")
     lowered = tuple(name.lower().encode() for name in names)
-    if need_from and b"from" not in lowered:  # RFC 6376 5.4, 6.1.1
+    if not arc and b"from" not in lowered:  # RFC 6376 5.4, 6.1.1
         raise SignatureError("h= does not name From")
     return lowered
 

@@ -77,7 +77,7 @@ async def _verify(resolver: Resolver, incoming: Incoming, candidate: Candidate, 
     signature = candidate.signature
     if not isinstance(signature, Signature):
         return DkimResult(DkimStatus.PERMERROR, reason=f"the signature cannot be read: {signature}")
-    result = _refused(signature, now) or await verify_signature(resolver, incoming, candidate.field.raw, signature)
+    result = refused(signature, now) or await verify_signature(resolver, incoming, candidate.field.raw, signature)
     return replace(
         result,
         domain=signature.domain,
@@ -88,8 +88,8 @@ async def _verify(resolver: Resolver, incoming: Incoming, candidate: Candidate, 
     )
 
 
-def _refused(signature: Signature, now: int) -> DkimResult | None:
-    """Judge what needs no key."""
+def refused(signature: Signature, now: int) -> DkimResult | None:
+    """Judge what needs no key; None if nothing speaks against it."""
     if signature.algorithm == "rsa-sha1":  # RFC 8301 3.1
         return DkimResult(DkimStatus.POLICY, reason="it was made with rsa-sha1, which is no longer believed")
     if signature.algorithm not in ALGORITHMS:
@@ -114,7 +114,7 @@ async def verify_signature(resolver: Resolver, incoming: Incoming, raw: bytes, s
         keys = tuple(key for key in keys if not key.record.exact_domain)
         if not keys:  # RFC 6376 3.6.1: t=s
             return DkimResult(DkimStatus.PERMERROR, reason="the key is for d= itself, and i= is in a domain below it")
-    return _compare(incoming, raw, signature, keys)
+    return compare(incoming, raw, signature, keys)
 
 
 _STATUS = {
@@ -124,8 +124,8 @@ _STATUS = {
 }
 
 
-def _compare(incoming: Incoming, raw: bytes, signature: Signature, keys: Sequence[PublicKey]) -> DkimResult:
-    """Compare the message with what was signed (RFC 6376 6.1.3)."""
+def compare(incoming: Incoming, raw: bytes, signature: Signature, keys: Sequence[PublicKey]) -> DkimResult:
+    """Compare the message with what was signed (RFC 6376 6.1.3); the result is as that of `verify_signature`."""
     testing = keys[0].record.testing
     body = incoming.body_digest(signature.body)
     if body is None:
