@@ -10,20 +10,21 @@ So a message can only be refused more often by being odd: `a@good.example, b@evi
 neither has `a@good.example <b@evil.example>`. Taken as they are: missing quotes around `Doe, Jane`, dots out of place
 in local parts, obsolete routes and white space, raw 8-bit display names. IDN come out as A-labels.
 
-Time is linear in the field; fields over `MAX_OCTETS` and of more than `MAX_ADDRESSES` addresses are not read.
+Time is linear in the field; one over `MAX_OCTETS` or of more than `MAX_ADDRESSES` addresses counts as malformed.
 Left out on purpose: local parts, display names, and what they pretend.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from forwarder.model.address import AddressError, parse_domain
 from forwarder.model.headers import Header
 
 MAX_OCTETS = 32_768  # what the big receivers take of one field
 MAX_ADDRESSES = 50  # an IDN costs up to a millisecond
+_MAX_TOKENS = 5000  # words and marks
 _SHOWN = 4  # domains named in a reason
 
 # Letters of RFC 5322 3.2.3 atext, and whatever else is printable; encoded words are atoms (RFC 2047 5).
@@ -87,7 +88,9 @@ def _domains(value: bytes) -> list[str]:
     """Give the different domains in a From field, in order."""
     if len(value) > MAX_OCTETS:
         raise _FromError(f"it is longer than {MAX_OCTETS} octets")
-    tokens = list(_tokens(value.decode("utf-8", "replace")))
+    tokens = list(islice(_tokens(value.decode("utf-8", "replace")), _MAX_TOKENS + 1))
+    if len(tokens) > _MAX_TOKENS:
+        raise _FromError(f"it has more than {_MAX_TOKENS} words")
     if sum(token.is_special("@") for token in tokens) > MAX_ADDRESSES:
         raise _FromError(f"it has more than {MAX_ADDRESSES} addresses")
     return list(dict.fromkeys(domain for mailbox in _mailboxes(tokens) for domain in _domains_of(mailbox)))
