@@ -100,6 +100,7 @@ def test_the_same_octets_arrive(scene: Scene) -> None:
     assert stored.endswith(text)
     received = re.findall(rb"^Received: (?:from|by) (\S+)", stored, re.MULTILINE)
     assert received == [b"mx.forward.test", b"mx.sender.test", b"mx.sender.test"], stored
+    assert re.search(rb"by mx\.forward\.test with UTF8SMTPS \(TLSv1\.[23] ", stored), "Postfix takes our STARTTLS"
     assert b"(mx.sender.test [" in stored, "the name of the sender was looked up both ways"
     scene.sender.wait_log(r"to=<me@forward\.test>, relay=mx\.forward\.test\[.*dsn=2\.0\.0, status=sent \(250 2\.0\.0 ")
     scene.settled()

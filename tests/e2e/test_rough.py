@@ -126,6 +126,18 @@ def test_nothing_is_left_behind(scene: Scene) -> None:
     assert scene.left()[1] == []
 
 
+def test_a_large_message_takes_little_memory(scene: Scene) -> None:
+    wire = stuff(of_size(25_000_000))
+    with scene.begin() as client:
+        client.write(stuff(MESSAGE))
+        assert client.read().code == 250
+    before = scene.gateway.peak()
+    with scene.begin() as client:
+        client.write(wire)
+        assert client.read().code == 250
+    assert scene.gateway.peak() - before < 8_000_000
+
+
 def test_a_hop_that_refuses_in_the_middle_of_a_large_message(scene: Scene) -> None:
     """Its reply counts, also when it did not wait for the end and hung up."""
     listener = scene.world.bind((scene.hop.host.address.rpartition(".")[0] + ".200", scene.hop.host.port))

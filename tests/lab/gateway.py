@@ -1,7 +1,8 @@
 """The real gateway: `forwarder serve` as a process of a world, with a configuration and rules written for the test.
 
-It is ready when it says so (sd_notify), and after every test it must end with status 0 on SIGTERM and without a
-traceback in its output: `Gateway` asserts both when its `with` block ends without an error. Logs are JSON lines.
+It is ready when it says so (sd_notify), and after every test it must end with status 0 on SIGTERM, without a traceback
+in its output and without having met the unexpected: `Gateway` asserts all three when its `with` block ends without an
+error. Logs are JSON lines.
 """
 
 import contextlib
@@ -146,6 +147,13 @@ class Gateway(Process):
             fresh.replace(self.rules_file)
         return self.run("rules", "reload")
 
+    def peak(self) -> int:
+        """Give the most memory that it ever had, in octets."""
+        assert self.process is not None
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
+
     def terminate(self) -> None:
         """Send SIGTERM without waiting."""
         assert self.process is not None
@@ -186,6 +194,8 @@ class Gateway(Process):
         if error is None:
             assert status == 0, self.text[-4000:]
             assert "Traceback" not in self.text, self.text[-8000:]
+            unexpected = [event for event in self.events("alert") if "error" in event]  # an exception that was caught
+            assert unexpected == []
         else:
             error.add_note("the gateway said:\n" + self.text[-4000:])
 
