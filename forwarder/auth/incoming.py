@@ -5,8 +5,8 @@ the header section is there, the body hashes that its signatures need are known:
 `dkim.choice` picks and of ARC's newest message signature; older ARC sets only where they cost no further pass. So the
 body is passed over at most twice, once for each canonicalisation.
 
-Nothing fails. A header section longer than `header_limit` is given up: `overlong` is true, `header` stays None and
-nothing is hashed. Such a message must not be taken for an unsigned one: refuse it.
+Nothing fails. A header section longer than `header_limit` octets or `MAX_FIELDS` fields is given up: `overlong` is
+true, `header` stays None and nothing is hashed. Such a message must not be taken for an unsigned one: refuse it.
 
 What is no field ends the header section, as in `model.headers`; it is then the first line of the body.
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from forwarder.auth.dkim.canonical import BodyDigest, BodyHashes, BodyKey, FieldIndex
 from forwarder.auth.dkim.choice import Candidate, choose
 from forwarder.auth.dkim.record import ALGORITHMS, Signature, SignatureError, parse_signature
-from forwarder.model.headers import Header, split_header
+from forwarder.model.headers import MAX_FIELDS, Header, split_header
 
 HEADER_LIMIT = 1_000_000
 MAX_KEYS = 12
@@ -79,18 +79,25 @@ class Incoming:
         if header.complete and header.size <= self._limit:
             self._begin_body()
         else:
-            self.overlong = True
-            self._buffer.clear()
+            self._give_up()
 
     def _begin_body(self) -> None:
         octets = bytes(self._buffer)
-        self._buffer.clear()
         end = octets.find(_BLANK_LINE)
-        self.header = split_header(octets if end < 0 else octets[: end + len(_BLANK_LINE)])
-        self.signatures = choose(self.header)
-        self._hashes = BodyHashes(body_keys(self.signatures, self.header))
-        body = self.header.size + 2 * octets.startswith(b"\r\n", self.header.size)
+        header = split_header(octets if end < 0 else octets[: end + len(_BLANK_LINE)])
+        if len(header.fields) > MAX_FIELDS:  # then `header` is not all of it
+            self._give_up()
+            return
+        self._buffer.clear()
+        self.header = header
+        self.signatures = choose(header)
+        self._hashes = BodyHashes(body_keys(self.signatures, header))
+        body = header.size + 2 * octets.startswith(b"\r\n", header.size)
         self._hashes.feed(octets[body:])
+
+    def _give_up(self) -> None:
+        self.overlong = True
+        self._buffer.clear()
 
 
 def body_keys(signatures: Sequence[Candidate], header: Header) -> tuple[BodyKey, ...]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forwarder.auth.dkim.canonical import BodyHasher, BodyKey
 from forwarder.auth.incoming import MAX_KEYS, Incoming
-from forwarder.model.headers import split_header
+from forwarder.model.headers import MAX_FIELDS, split_header
 from tests.auth.dkim.signer import MESSAGE, incoming, sign
 
 RELAXED, SIMPLE = BodyKey(relaxed=True), BodyKey(relaxed=False)
@@ -126,6 +126,12 @@ def test_a_header_that_is_too_long_is_given_up(step: int) -> None:
             made.feed(message[start : start + step])
         made.finish()
         assert (made.overlong, made.header is None) == (overlong, overlong)
+
+
+def test_a_header_of_too_many_fields_is_given_up() -> None:
+    for count, overlong in ((MAX_FIELDS, False), (MAX_FIELDS + 1, True)):
+        made = incoming(b"X: 1\r\n" * count + b"\r\nbody")
+        assert (made.overlong, made.header is None, bytes(made._buffer)) == (overlong, overlong, b"")
 
 
 def test_what_is_given_up_is_not_kept() -> None:
