@@ -126,9 +126,8 @@ def test_large_keys() -> None:  # row 45
 
 
 def test_white_space_in_a_header() -> None:
-    times = [
-        cpu(lambda n=n: header_relaxed(b"Subject: a" + b" \t" * n + b"b\r\n")) for n in (30_000, 300_000, 3_000_000)
-    ]
+    fields = [b"Subject: a" + b" \t" * count + b"b\r\n" for count in (30_000, 300_000, 3_000_000)]
+    times = [cpu(partial(header_relaxed, field)) for field in fields]
     print("\n60 kB, 600 kB, 6 MB of white space in a header: " + ", ".join(f"{each * 1e3:.2f} ms" for each in times))
     assert times[2] < 40 * times[1]
     message = sign(HEADER + AUTHOR.replace(b"ten", b"a" + b" \t" * 30_000) + b"\r\nbody\r\n")
