@@ -67,6 +67,7 @@ def everybody() -> Iterator[Scene]:
         world.dns.trouble("broken.test", Trouble.SERVFAIL)
         world.dns.trouble("silent.test", Trouble.SILENT)
         world.dns.add("back.test", "MX", "10 mx.forward.test.")
+        world.dns.replace("mx.forward.test", "A", world.host("router.test").address)  # as behind a NAT
         world.dns.add("mirror.test", "MX", "10 mx.mirror.test.")
         world.dns.add("mx.mirror.test", "A", gate.address)
         rules = RULES.format(address=first.address, port=first.port)

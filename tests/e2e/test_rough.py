@@ -230,8 +230,12 @@ def test_nothing_that_a_client_says_makes_a_line_of_the_log(scene: Scene) -> Non
     with Client(scene.world, scene.gateway.host, scene.client) as client:
         client.ehlo()
         client.command(b'MAIL FROM:<a\x1b[31m\x0b{"event": "forged"}@sender.test>')
-        client.command(b"RCPT TO:<x\xe2\x80\xa8@forward.test>")
         client.command("EHLO forged\x07")
-    text = scene.gateway.text
+        client.ehlo()
+        assert client.command("MAIL FROM:<turned\u202earound@sender.test> SMTPUTF8").code == 250
+        client.command("RCPT TO:<x\u2028@forward.test>")
+        client.command("RCPT TO:<nobody\u202e@forward.test>")
+    wait_for(lambda: "nobody" in scene.gateway.text)
+    assert "turned" in scene.gateway.text
     assert scene.gateway.events("forged") == []
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u2028]", text)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u2028\u202e]", scene.gateway.text)
