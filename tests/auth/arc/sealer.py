@@ -40,7 +40,7 @@ def seal(
     instance = str(len(header.all(SEAL)) + 1)
     usual = {"i": instance, "a": f"{key.kind}-sha256", "d": DOMAIN, "s": SELECTOR, "t": str(NOW - 60)}
     aar = _field("ARC-Authentication-Results", results or f"i={instance}; relay.test; spf=pass smtp.mailfrom=a.test")
-    ams = _sign(message, key, {**usual, "c": "relaxed/relaxed", "h": "from:to:subject", **(signature or {})})
+    ams = _sign(aar + message, key, {**usual, "c": "relaxed/relaxed", "h": "from:to:subject", **(signature or {})})
     tags = {**usual, "cv": "none" if instance == "1" else "pass", **(cover or {})}
     unsigned = _field("ARC-Seal", _list(tags) + ";\r\n b=")
     (*_, digest) = seal_digests([*below, SetFields(aar, ams, unsigned)])
@@ -57,7 +57,7 @@ def _sign(message: bytes, key: Key, tags: Tags) -> bytes:
     relaxed_header, _, relaxed_body = (tags.get("c") or "relaxed/relaxed").partition("/")
     hasher = BodyHasher(BodyKey(relaxed_body == "relaxed", "sha256", length if length >= 0 else None))
     hasher.feed(message.partition(b"\r\n\r\n")[2])
-    tags = {"bh": base64.b64encode(hasher.digest().digest).decode(), **tags}
+    tags = {**tags, "bh": base64.b64encode(hasher.digest().digest).decode()}
     field = _field("ARC-Message-Signature", _list(tags) + ";\r\n b=")
     names = [name for name in (tags["h"] or "").encode().split(b":") if name]
     octets = signed_octets(FieldIndex(split_header(message)), names, field, relaxed=relaxed_header == "relaxed")
