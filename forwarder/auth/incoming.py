@@ -66,7 +66,7 @@ class Incoming:
     def _gather(self, octets: bytes) -> None:
         searched = max(0, len(self._buffer) - len(_BLANK_LINE) + 1)
         self._buffer += octets
-        end = 0 if self._buffer.startswith(b"\r\n") else self._buffer.find(_BLANK_LINE, searched)
+        end = self._buffer.find(_BLANK_LINE, searched)
         too_much = len(self._buffer) >= self._limit + 2 if end < 0 else end + 2 > self._limit
         if end >= 0 and not too_much:
             self._begin_body()

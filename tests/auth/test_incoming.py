@@ -1,6 +1,7 @@
 """A message while it arrives: what is kept, what is hashed, what is given up."""
 
 import base64
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,17 @@ def test_where_the_body_begins(message: bytes, header: bytes, body: bytes, step:
             found = made.body_digest(key)
             assert found is not None
             assert found.digest == digest(body, key)
+
+
+@given(st.lists(st.integers(0, len(HEAD) + 2), max_size=9))
+def test_the_header_is_there_with_its_last_octet(cuts: list[int]) -> None:
+    made, message = Incoming(), HEAD + b"\r\n"
+    places = sorted({0, *cuts, len(message) - 1})
+    for start, end in pairwise(places):
+        made.feed(message[start : min(end, len(message) - 1)])
+        assert made.header is None
+    made.feed(message[-1:])
+    assert made.header is not None
 
 
 @given(st.lists(st.integers(0, 1000), max_size=12))

@@ -37,11 +37,12 @@ def _squeeze(octets: bytes) -> bytes:
     """Turn each run of spaces and tabs into one space."""
     if b"\t" in octets:
         octets = octets.replace(b"\t", b" ")
-    # Each round divides a run's length, so there are few, and a text without long runs takes one look.
-    while _RUN in octets:
-        octets = octets.replace(_RUN, b" ")
-    while b"  " in octets:
-        octets = octets.replace(b"  ", b" ")
+    if b"  " in octets:
+        # Each round divides the length of the runs, so there are few.
+        while _RUN in octets:
+            octets = octets.replace(_RUN, b" ")
+        while b"  " in octets:
+            octets = octets.replace(b"  ", b" ")
     return octets
 
 

@@ -22,7 +22,7 @@ _MAX_DNS_NAME = 253
 _NUMBER = re.compile(r"[0-9]{1,12}")  # RFC 6376 3.5: t= and x=
 _LENGTH = re.compile(r"[0-9]{1,76}")  # RFC 6376 3.5: l=
 _INSTANCE = re.compile(r"[1-9][0-9]?")  # RFC 8617 4.2.1
-_FIELD_NAME = re.compile(r"[!-9<-~]+")  # RFC 6376 2.10: a field name, without the semicolon
+_FIELD_NAMES = re.compile(r"[!-:<-~]*")  # RFC 6376 3.5: field names without semicolons, with colons between
 _BODY_HASH_OCTETS = {"rsa-sha256": 32, "ed25519-sha256": 32, "rsa-sha1": 20}
 
 
@@ -123,7 +123,9 @@ def _domain(text: str, tag: str) -> str:
 
 
 def _identity(tags: Mapping[str, str], domain: str) -> tuple[str, str]:
-    local, at, name = unspaced(tags.get("i", f"@{domain}")).rpartition("@")
+    if "i" not in tags:
+        return f"@{domain}", domain
+    local, at, name = unspaced(tags["i"]).rpartition("@")
     if not at:
         raise SignatureError("i= has no domain")
     name = _domain(name, "i")
@@ -174,17 +176,19 @@ def _instance(text: str) -> int:
 
 
 def _names(text: str, *, arc: bool) -> tuple[bytes, ...]:
-    names = unspaced(text).split(":")
+    joined = unspaced(text)
+    if not _FIELD_NAMES.fullmatch(joined):
+        raise SignatureError("h= is not a list of field names")
+    names = joined.lower().encode().split(b":")
     if arc:  # sealers leave names out, also all of them; a nameless field is one that is not there
         names = [name for name in names if name]
+    elif b"" in names:
+        raise SignatureError("h= is not a list of field names")
     if len(names) > MAX_NAMES:
         raise SignatureError(f"h= names more than {MAX_NAMES} fields")
-    if not all(_FIELD_NAME.fullmatch(name) for name in names):
-        raise SignatureError("h= is not a list of field names")
-    lowered = tuple(name.lower().encode() for name in names)
-    if not arc and b"from" not in lowered:  # RFC 6376 5.4, 6.1.1
+    if not arc and b"from" not in names:  # RFC 6376 5.4, 6.1.1
         raise SignatureError("h= does not name From")
-    return lowered
+    return tuple(names)
 
 
 def _base64(text: str, tag: str) -> bytes:

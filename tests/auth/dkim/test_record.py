@@ -92,6 +92,7 @@ def test_a_tag_is_missing(name: str) -> None:
             for d in ("", "a b", "b.test.", ".", "b..test", "[192.0.2.1]", "a@b", "x" * 256, "\u2603\u200d.test")
         ),
         *({"s": s} for s in ("", "a b", "a..b", "x" * 64, ".".join(["x" * 60] * 5))),
+        {"s": ".".join(["x" * 49] * 3), "d": ".".join(["y" * 49] * 2)},
         *({"i": i} for i in ("", "b.test", "@c.test", "@ab.test", "a@test", "me@b.test@c.test", "@b.test.")),
         *({"h": h} for h in ("", "To", "From:", ":From", "From::To", "Fröm:From", "X From", "From:a\u212a")),
         {"h": "From:" + ":".join(["x"] * MAX_NAMES)},

@@ -4,10 +4,14 @@ import base64
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forwarder.auth.dkim.choice import CHECKED
 from forwarder.auth.dkim.verify import CLOCK_SKEW, DkimResult, DkimStatus, verify
 from forwarder.auth.incoming import Incoming
+from forwarder.ports import Answer, DnsStatus
+from tests.auth.answers import RandomResolver
 from tests.auth.dkim.signer import (
     MESSAGE,
     NAME,
@@ -21,6 +25,7 @@ from tests.auth.dkim.signer import (
     sign,
 )
 from tests.auth.dkim.test_keys import modulus, record, wrapped
+from tests.auth.dkim.test_record import anything, lists
 from tests.fakes import FakeResolver
 
 PASS, FAIL, PERMERROR = DkimStatus.PASS, DkimStatus.FAIL, DkimStatus.PERMERROR
@@ -278,3 +283,29 @@ async def test_a_header_that_is_too_long_is_not_taken_for_unsigned() -> None:
     message.finish()
     (only,) = await verify(FakeResolver(), message, NOW)
     assert (only.status, only.reason) == (PERMERROR, "the header section is too long to be checked")
+
+
+def now_or_never(message: bytes, records: list[bytes], status: DnsStatus) -> tuple[DkimResult, ...]:
+    """Verify without a loop: nothing here waits."""
+    resolver = RandomResolver(lambda name, kind: Answer(status, tuple(records), "no answer"))
+    running = verify(resolver, incoming(message), NOW)
+    try:
+        running.send(None)
+    except StopIteration as done:
+        found: tuple[DkimResult, ...] = done.value
+        return found
+    raise AssertionError("something waited")
+
+
+@given(
+    st.lists(st.one_of(anything, lists), max_size=4),
+    st.binary(max_size=20),
+    st.lists(st.one_of(anything, st.just(rsa_key().record.encode())), min_size=1, max_size=3),
+    st.sampled_from(DnsStatus),
+)
+def test_a_result_whatever_comes(fields: list[bytes], body: bytes, records: list[bytes], status: DnsStatus) -> None:
+    message = b"".join(b"DKIM-Signature: " + field + b"\r\n" for field in fields) + MESSAGE + body
+    for each in now_or_never(message, records if status is DnsStatus.FOUND else [], status):
+        assert each.status is not PASS
+        assert each.reason.isprintable()
+        assert each.reason
