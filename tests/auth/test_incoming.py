@@ -132,6 +132,8 @@ def test_a_header_that_is_too_long_is_given_up(step: int) -> None:
         (b"X: 1\r\nno field\r\n" + b"x" * 5000, 98, False),
         (b"X: 1\r\n" * 20 + b"no field\r\n" + b"x" * 5000, 98, True),
         (b"X: 1\r\n" + b" 1\r\n" * 5000, 98, True),
+        (b"X: 1\r\n" * 17 + b"\x80" * 5000, 102, False),
+        (b"X: 1\r\n" * 17 + b"\x80" * 5000, 101, True),
     ):
         made = Incoming(limit)
         for start in range(0, len(message), step):
