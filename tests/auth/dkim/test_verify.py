@@ -139,6 +139,13 @@ async def test_a_signature_may_cover_another() -> None:
     assert (await results(outer.replace(b"s=inner", b"S=inner"), records))[0].reason == HEADER_CHANGED
 
 
+async def test_a_signature_does_not_cover_itself() -> None:
+    message = sign(h="from:dkim-signature:dkim-signature")
+    assert (await result(message)).status is PASS
+    added = message.replace(b"From:", b"DKIM-Signature: x\r\nFrom:")
+    assert (await results(added, {NAME: [rsa_key().record]}))[0].reason == HEADER_CHANGED
+
+
 @pytest.mark.parametrize(
     ("tags", "now", "reason"),
     [
