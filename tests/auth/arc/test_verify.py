@@ -225,6 +225,7 @@ def changed(message: bytes) -> bytes:
         (seal(seal(signature={"a": None})), 2),
         (seal(seal(signature={"x": str(NOW - 1000), "t": str(NOW - 2000)})), 2),
         (seal(seal(signature={"h": "from:arc-seal"})), 2),
+        (seal(seal(seal(), signature={"a": None})), 3),
         (seal(seal(signature={"c": "relaxed/simple"})), 2),  # its body hash would take another pass
         (seal(seal(seal(signature={"s": "unasked"}))), 2),  # its key would take another question
         (seal(seal(signature={"l": "5"})), 2),
@@ -241,6 +242,7 @@ def changed(message: bytes) -> bytes:
         "unreadable",
         "expired",
         "signs seals",
+        "the second is no good, the first is",
         "another body",
         "another key",
         "cut",
