@@ -115,6 +115,18 @@ def test_start_tls(scene: Scene) -> None:
     assert re.search(rb"by mx\.forward\.test with ESMTPS \(TLSv1\.[23] \S+\) id ", octets), octets
 
 
+@pytest.mark.parametrize("said", [b"", b"EHLO in clear text\r\n" * 3], ids=["nothing", "no-tls"])
+def test_a_handshake_that_fails_is_told_with_client_and_reason(scene: Scene, said: bytes) -> None:
+    before = len(scene.gateway.events("reject"))
+    with scene.connect() as client:
+        assert client.command("STARTTLS").code == 220
+        client.write(said)
+    event = scene.gateway.wait_event("reject", before + 1)[-1]
+    assert event["stage"] == "tls"
+    assert event["text"] != ""
+    assert "client" in event
+
+
 def test_what_was_sent_before_tls_is_forgotten(scene: Scene) -> None:
     with scene.connect() as client:
         client.write(b"STARTTLS\r\nMAIL FROM:<evil@sender.test>\r\nRCPT TO:<me@forward.test>\r\n")
