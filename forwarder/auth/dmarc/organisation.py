@@ -50,12 +50,13 @@ class Walk:
         """The organisational domain of the start, "" when the walk broke off (RFC 9989 4.10.2)."""
         if self.unanswered:
             return ""
-        for found in self.found:
-            if found.record.psd is Psd.NO:
-                return found.domain
-            if found.record.psd is Psd.YES and found.domain != self.start:
-                return _one_label_below(found.domain, self.start)
-        return self.found[-1].domain if self.found else self.start
+        if not self.found:
+            return self.start
+        # A walk ends at psd=n (rule 1) or psd=y (rule 2); else its last record has the fewest labels (rule 3).
+        last = self.found[-1]
+        if last.record.psd is Psd.YES and last.domain != self.start:
+            return _one_label_below(last.domain, self.start)
+        return last.domain
 
     @property
     def policy(self) -> Found | None:
@@ -63,14 +64,10 @@ class Walk:
 
         When the walk broke off, only the start's own is certain.
         """
-        if self.own or self.unanswered:
+        if self.own or self.unanswered or not self.found:
             return self.own
         organisation = self.organisation
-        return next((each for each in self.found if each.domain == organisation), self._public_suffix)
-
-    @property
-    def _public_suffix(self) -> Found | None:
-        return next((each for each in self.found if each.record.psd is Psd.YES), None)
+        return next((each for each in self.found if each.domain == organisation), self.found[-1])
 
 
 def walk_names(domain: str) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def _identifiers(spf: SpfCheck, dkim: Sequence[DkimResult]) -> Iterable[_Identif
     elif spf.mail_from.status is SpfStatus.TEMPERROR:
         yield _Identifier(_Method.SPF, spf.mail_from.domain, f"SPF: {spf.mail_from.reason}")
     passed = {result.domain for result in dkim if _is_believed(result)}
-    doubtful = {r.domain: r.reason for r in dkim if r.status is DkimStatus.TEMPERROR and r.domain not in passed}
+    doubtful = {result.domain: result.reason for result in dkim if result.status is DkimStatus.TEMPERROR}
     yield from (_Identifier(_Method.DKIM, domain) for domain in sorted(passed))
     yield from (_Identifier(_Method.DKIM, domain, f"DKIM: {reason}") for domain, reason in sorted(doubtful.items()))
 
@@ -150,7 +150,7 @@ async def _compare(
         answer = await _alignment(walks, author, identifier.domain, mode)
         if answer.is_aligned and not identifier.unanswered:
             aligned.add(identifier.method)
-            both = both or _is_aligned_by_list(author.start, identifier.domain, mode)
+            both = both or public_organisation(identifier.domain) == public_organisation(author.start)
         elif answer.is_aligned or answer.unanswered:
             unanswered = unanswered or identifier.unanswered or answer.unanswered
     return _Comparison(_Method.SPF in aligned, _Method.DKIM in aligned, both, unanswered)
@@ -179,12 +179,6 @@ def _could_be_related(author: Walk, domain: str) -> bool:
     if author.unanswered:
         return author.start.rpartition(".")[2] == domain.rpartition(".")[2]
     return is_within(domain, author.organisation)
-
-
-def _is_aligned_by_list(author: str, domain: str, mode: Alignment) -> bool:
-    if domain == author:
-        return True
-    return mode is Alignment.RELAXED and public_organisation(domain) == public_organisation(author)
 
 
 async def _policy(resolver: Resolver, author: str, found: Found) -> tuple[Policy, str]:

@@ -150,6 +150,11 @@ async def test_an_uncertain_walk_names_no_policy_but_the_starts_own() -> None:
     assert (await walked("a.example.com", resolver)).policy is None
 
 
+def test_within() -> None:
+    assert is_within("example.com", "example.com") and is_within("a.example.com", "example.com")
+    assert not is_within("notexample.com", "example.com") and not is_within("com", "example.com")
+
+
 LABELS = st.lists(st.sampled_from(["a", "b", "xn--bcher-kva", "_x", "x" * 63]), min_size=1, max_size=40)
 TEXTS = st.sampled_from([b"v=DMARC1; psd=y", b"v=DMARC1; psd=n", b"v=DMARC1; p=reject", b"v=DMARC1", b"v=spf1", b""])
 

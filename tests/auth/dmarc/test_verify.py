@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.auth.dkim.verify import DkimResult, DkimStatus
@@ -12,7 +12,7 @@ from forwarder.auth.dmarc.record import Policy
 from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus, verify
 from forwarder.auth.spf.verify import SpfCheck, SpfResult, SpfStatus
 from forwarder.model.headers import split_header
-from forwarder.ports import Answer
+from forwarder.ports import Answer, DnsStatus
 from tests.auth.answers import RandomResolver, answers
 from tests.fakes import FakeResolver
 
@@ -158,6 +158,7 @@ ORG = {"example.com": REJECT}
         # aligned by the tree walk only: the list says that each of these is somebody else's
         (Case("a.github.io", {"github.io": REJECT}, dkim=(dkim("b.github.io"),)), PASS, "dkim"),
         (Case("a.github.io", {"github.io": REJECT}, spf("b.github.io"), (dkim("a.github.io"),)), PASS, "spf dkim both"),
+        (Case("a.github.io", {"github.io": REJECT}, spf("a.github.io"), (dkim("b.github.io"),)), PASS, "spf dkim both"),
         # aligned by the list only
         (Case("mail.example.com", {"mail.example.com": REJECT + "; psd=n"}, dkim=(dkim("example.com"),)), FAIL, ""),
         # no policy, or none that can be used
@@ -230,6 +231,19 @@ async def test_existence_is_asked_only_where_it_matters() -> None:
         resolver = case.resolver()
         await case.asked_of(resolver)
         assert (("x.example.com", "A") in resolver.asked) == asks
+
+
+class Denying(FakeResolver):
+    """Denies a name that it has an MX for, as some name servers do."""
+
+    async def addresses(self, name: str, *, ipv6: bool) -> Answer[str]:
+        return Answer(DnsStatus.NXDOMAIN)
+
+
+async def test_a_name_with_any_record_for_mail_exists() -> None:
+    records = {("_dmarc.example.com", "TXT"): ["v=DMARC1; p=none; np=reject"], MX: ["0 mx.example.com"]}
+    result = await Case("x.example.com", {}).asked_of(Denying(records))
+    assert (result.status, result.policy) == (FAIL, Policy.NONE)
 
 
 T, D = SpfStatus.TEMPERROR, DkimStatus.TEMPERROR
@@ -338,6 +352,21 @@ async def test_what_a_result_tells() -> None:
     )
 
 
+async def test_both_organisations_are_told() -> None:
+    result = await Case("b.a.github.io", {"github.io": REJECT}).result()
+    assert (result.organisation, result.psl_organisation) == ("github.io", "a.github.io")
+
+
+async def test_reasons_are_short_and_printable() -> None:
+    open_question = spf("example.com", SpfStatus.TEMPERROR)
+    odd = SpfResult(SpfStatus.TEMPERROR, "example.com", "", "\r\n250 OK é\x1b" + "x" * 1000)
+    result = await Case("example.com", ORG, SpfCheck(odd, open_question.helo)).result()
+    assert result.reason.startswith("SPF: ??250 OK ??xxx") and len(result.reason) == 400
+    many = tuple(dkim(f"s{n}.net") for n in range(9))
+    assert "s2.net" in (reason := (await Case("example.com", ORG, dkim=many).result()).reason)
+    assert "s3.net" not in reason
+
+
 @pytest.mark.parametrize(
     ("spf_check", "signatures", "said"),
     [
@@ -373,7 +402,7 @@ async def test_helo_alone_is_not_enough() -> None:
 
 async def test_strangers_cost_no_questions() -> None:
     signatures = tuple(dkim(f"a.b.c.d.e.s{n}.net") for n in range(10))
-    case = Case("example.com", ORG, spf("a.b.c.other.com"), signatures)
+    case = Case("example.com", ORG, spf("a.notexample.com"), signatures)
     resolver = case.resolver()
     assert (await case.asked_of(resolver)).status is FAIL
     assert [name for name, _ in resolver.asked] == ["_dmarc.example.com", "_dmarc.com"]
@@ -387,6 +416,7 @@ TEXTS = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # the first alignment reads the public suffix list
 @given(
     DOMAINS,
     st.builds(spf, DOMAINS, st.sampled_from(SpfStatus)),
