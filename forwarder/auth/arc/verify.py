@@ -26,7 +26,7 @@ from forwarder.auth.dkim.verify import DkimResult, DkimStatus, compare, refused
 from forwarder.auth.incoming import Incoming
 from forwarder.ports import Resolver
 
-OLDER_CHECKED = 10  # message signatures below the newest: they decide nothing
+OLDER_CHECKED = 5  # message signatures below the newest: they decide nothing
 
 
 class ArcStatus(Enum):
