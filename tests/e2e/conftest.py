@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import chasquid, postfix
+from tests.lab import postfix
 from tests.lab.world import World, loopback_world, namespace_refusal, namespace_world
 
 
@@ -34,11 +34,3 @@ def _postfix_is_here() -> None:
 def postfix_world(_postfix_is_here: None, namespace: World) -> World:
     """Give a world in which Postfix can run."""
     return namespace
-
-
-@pytest.fixture
-def chasquid_world(postfix_world: World) -> World:
-    """Give a world in which Postfix and chasquid can run."""
-    if reason := chasquid.why_not():
-        pytest.skip(reason)
-    return postfix_world
