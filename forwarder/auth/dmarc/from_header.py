@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 from forwarder.model.address import AddressError, parse_domain
 from forwarder.model.headers import Header
@@ -53,8 +54,7 @@ class _FromError(ValueError):
     """The field cannot be read for certain; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """A piece of a structured field: its kind is a group of `_TOKEN`."""
 
     kind: str

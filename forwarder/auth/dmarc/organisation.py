@@ -8,7 +8,7 @@ by it. The list comes with the library and is read on first use, which takes som
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from forwarder.auth.dmarc.record import DmarcRecord, Psd, select_record
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_QUERIES = 8  # RFC 9989 4.10
 _LABELS_AFTER_JUMP = MAX_QUERIES - 1
+_KEPT = 4096  # names looked up in the public suffix list
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def is_within(name: str, domain: str) -> bool:
     return name == domain or name.endswith("." + domain)
 
 
+@lru_cache(_KEPT)
 def public_organisation(domain: str) -> str:
     """Give the organisational domain by the public suffix list; a public suffix is its own."""
     return _public_suffixes().privatesuffix(domain) or domain

@@ -12,8 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
-MAX_OCTETS = 8192  # a record of 500 octets is long
+MAX_OCTETS = 4096  # a record of 500 octets is long
+_KEPT = 512  # records read before, at most MAX_OCTETS each
 _SHOWN = 400  # characters of a record in logs
 
 _VERSION = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")  # RFC 9989 4.8: dmarc-version
@@ -76,7 +78,12 @@ def select_record(records: Iterable[bytes]) -> DmarcRecord | None:
 
 def parse_record(octets: bytes) -> DmarcRecord | None:
     """Read a TXT record, its strings joined (RFC 9989 4.5); None for what is no policy record."""
-    version = _VERSION.match(octets) if len(octets) <= MAX_OCTETS else None
+    return _parse(octets) if len(octets) <= MAX_OCTETS else None
+
+
+@lru_cache(_KEPT)
+def _parse(octets: bytes) -> DmarcRecord | None:
+    version = _VERSION.match(octets)
     if version is None:  # RFC 9989 4.7: v
         return None
     tags = _tags(octets[version.end() :].decode("ascii", "replace"))

@@ -63,6 +63,7 @@ def test_an_internationalised_domain_becomes_a_labels() -> None:
         (b"a@good.example <b@evil.example>", "good.example, evil.example"),
         (b"Jane a@good.example now <b@evil.example>", "good.example, evil.example"),
         (b"@good.example <b@evil.example>", "good.example, evil.example"),
+        (b"a@good.example@x <b@evil.example>", "good.example, evil.example"),
         (b"Group: a@good.example; b@evil.example", "good.example, evil.example"),
         (b"a@good.example: b@evil.example;", "good.example, evil.example"),
         (b"a@good.example; b@evil.example", "good.example, evil.example"),
