@@ -96,6 +96,7 @@ def test_no_domain(value: bytes) -> None:
         (b"<a@b.example> c@d.example", "follows"),
         (b'<a@b.example> "x"', "follows"),
         (b"@b.example", "before an @"),
+        (b"[a]@b.example", "before an @"),
         (b"..@b.example", "before an @"),
         (b"a b@b.example", "before an @"),
         (b'"a" b@b.example', "before an @"),
