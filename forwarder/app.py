@@ -33,10 +33,12 @@ from forwarder.ops.clock import SystemClock
 from forwarder.ops.control import ControlServer
 from forwarder.ops.secrets import SecretError, srs_secrets
 from forwarder.policy.content import ContentLimits
+from forwarder.policy.dmarc import Enforcement
 from forwarder.policy.limiter import SlidingLimiter
 from forwarder.ports import EventLog
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import Change, RulesError, RuleSet, compare, parse
+from forwarder.session.examination import Checks
 from forwarder.session.gateway import Gateway, Settings
 from forwarder.session.transaction import Session
 from forwarder.smtp.client import TlsUse
@@ -106,12 +108,9 @@ def unsupported(config: Config) -> list[str]:
 
 def limitations(config: Config) -> list[str]:
     """Say which keys ask for what this version does not do yet, so that nobody relies on it."""
-    found = []
     if config.delivery.mode is DeliveryMode.QUEUE:
-        found.append('delivery.mode = "queue": there is no queue yet: mail is handed on before it is acknowledged')
-    if config.authentication.unauthenticated is Unauthenticated.REJECT:
-        found.append('authentication.unauthenticated = "reject": nothing is authenticated yet, so nothing is refused')
-    return found
+        return ['delivery.mode = "queue": there is no queue yet: mail is handed on before it is acknowledged']
+    return []
 
 
 class Service:
@@ -234,6 +233,7 @@ class Service:
             recipients=config.limits.recipients,
             cutthrough_deadline=config.delivery.cutthrough_deadline,
             content=ContentLimits(config.limits.header_size, config.limits.hops),
+            checks=_checks(config),
         )
         return Gateway(
             settings=settings,
@@ -312,6 +312,18 @@ def courier_settings(config: Config) -> CourierSettings:
             messages=delivery.messages_per_connection,
             idle=delivery.idle_timeout,
         ),
+    )
+
+
+def _checks(config: Config) -> Checks:
+    authentication = config.authentication
+    return Checks(
+        spf=authentication.spf,
+        dkim=authentication.dkim,
+        arc=authentication.arc,
+        dmarc=Enforcement(authentication.dmarc.value),
+        trusted_sealers=frozenset(authentication.trusted_arc_sealers),
+        proof_required=authentication.unauthenticated is Unauthenticated.REJECT,
     )
 
 

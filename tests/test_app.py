@@ -64,11 +64,8 @@ def test_a_wrong_configuration_is_told_with_its_file(path: Path) -> None:
 
 
 def test_keys_that_nothing_stands_behind_yet_are_named(path: Path) -> None:
-    write(path, '[delivery]\nmode = "queue"\n[authentication]\nunauthenticated = "reject"')
-    assert [text.split(":")[0] for text in limitations(read(path).config)] == [
-        'delivery.mode = "queue"',
-        'authentication.unauthenticated = "reject"',
-    ]
+    write(path, '[delivery]\nmode = "queue"')
+    assert [text.split(":")[0] for text in limitations(read(path).config)] == ['delivery.mode = "queue"']
 
 
 @asynccontextmanager

@@ -53,6 +53,10 @@ class Conversation(Protocol):
         """Answer DATA: 354, or why not."""
         ...
 
+    def arriving(self, octets: bytes) -> None:
+        """Take note of content while it arrives; `accept` or `spoiled` follows."""
+        ...
+
     async def accept(self, content: Content) -> Reply:
         """Answer the dot. Never cancelled because the client went away."""
         ...

@@ -7,6 +7,7 @@ size) and `Ended` when the client went away without a dot, in which case there i
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,14 +38,19 @@ class Intake:
     spill: Path
     size: int
 
-    async def receive(self, inbox: Inbox, until: float) -> Content | Reply:
-        """Read one message; `until` is when the session must end, by the loop's clock."""
+    async def receive(self, inbox: Inbox, until: float, watch: Callable[[bytes], None]) -> Content | Reply:
+        """Read one message; `until` is when the session must end, by the loop's clock.
+
+        `watch` is called with the content as it becomes certain, for as long as it may still be accepted.
+        """
         scanner = DataScanner()
         keeper = _Keeper(Receiver(self.spill), self.size)
         pace = _Pace(self.limits, asyncio.get_running_loop().time())
         while not scanner.done:
             octets = await self._piece(inbox, until)
-            keeper.keep(scanner.feed(octets))
+            content = scanner.feed(octets)
+            if keeper.keep(content):
+                watch(content)
             if not scanner.done:
                 self._check(scanner, keeper, pace)
         inbox.push_back(scanner.rest)
@@ -79,17 +85,18 @@ class _Keeper:
         self._size = size
         self._reply: Reply | None = None
 
-    def keep(self, octets: bytes) -> None:
+    def keep(self, octets: bytes) -> bool:
+        """Keep the next octets; say whether all so far are kept."""
         if self._receiver is None:
-            return
+            return False
         self._left -= len(octets)
         if self._left < 0:
-            self._give_up(self.too_large())
-            return
+            return self._give_up(self.too_large())
         try:
             self._receiver.add(octets)
         except NoRoom as error:
-            self._give_up(error.reply)
+            return self._give_up(error.reply)
+        return True
 
     def too_large(self, *, close: bool = False) -> Reply:
         return Reply(552, "5.3.4", f"The message is larger than {self._size} octets", close)  # RFC 1870 6.3
@@ -100,9 +107,10 @@ class _Keeper:
             return self._reply
         return self._receiver.finish(eight_bit=eight_bit)
 
-    def _give_up(self, reply: Reply) -> None:
+    def _give_up(self, reply: Reply) -> bool:
         self._receiver = None  # frees memory and file now, not at the dot
         self._reply = reply
+        return False
 
 
 class _Pace:

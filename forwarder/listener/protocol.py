@@ -302,11 +302,15 @@ class SmtpConnection(SMTP):
         except Ended:
             self._talk.spoiled(LOST)
             raise
+        except Exception as error:
+            # The rest of the message is still to come and must not be taken for commands: the connection ends.
+            self._options.report(error)
+            return self._talk.spoiled(Reply(INTERNAL.code, INTERNAL.enhanced, INTERNAL.text, close=True))
         return self._talk.spoiled(content) if isinstance(content, Reply) else await self._accept(content)
 
     async def _receive(self) -> Content | Reply:
         intake = Intake(self._limits, self._options.spill, self._talk.message_size)
-        return await intake.receive(self._inbox, self._until)
+        return await intake.receive(self._inbox, self._until, self._talk.arriving)
 
     async def _accept(self, content: Content) -> Reply:
         try:

@@ -13,11 +13,13 @@
 | temperror | none, quarantine | any | none | none |
 | temperror | reject | no | 451 4.4.3 | none |
 | temperror | reject | yes | none | none |
-| permerror | any | any | 550 5.7.1 | reject |
+| permerror | none | any | none | none |
+| permerror | reject | any | 550 5.7.1 | reject |
 
 - temperror: to accept would let forgers in while DNS is down, to refuse would lose mail; 451 does neither, and is given
   only where "reject" is still possible.
-- permerror: the message has no single author domain. An ARC seal cannot vouch for an author who is not there.
+- permerror: the message has no single author domain. An ARC seal cannot vouch for an author who is not there. The
+  policy is none where From names nobody, as in poor bounces and mail of machines: refusing that is the inbox's choice.
 - An SPF permerror is no reason of its own: what DMARC makes of it is in the result.
 
 `report` and `off` never refuse and never mark. Values are plain so that this layer's parts stay apart: those of
@@ -109,7 +111,9 @@ def _undecided(checked: Checked) -> Verdict:
 
 
 def _authorless(checked: Checked) -> Verdict:
-    opening = "Refused, as the message does not say whom it is from (RFC 5322 3.6.2)"
+    if checked.policy == "none":
+        return Verdict(None, Disposition.NONE)
+    opening = "Refused, as the message does not say for certain whom it is from (RFC 5322 3.6.2)"
     return Verdict(Reply(550, "5.7.1", f"{opening}\n{_sentence(checked.reason)}"), Disposition.REJECT)
 
 

@@ -37,9 +37,9 @@ class Trace:
     hand: Hand
 
 
-def head(trace: Trace, recipient: Address) -> bytes:
-    """Give our lines for one recipient, the topmost first, each ended by CRLF."""
-    return delivered_to(recipient) + received(trace, recipient)
+def head(trace: Trace, recipient: Address, results: bytes = b"") -> bytes:
+    """Give our lines for one recipient, the topmost first, each ended by CRLF; `results` says what was checked."""
+    return delivered_to(recipient) + results + received(trace, recipient)
 
 
 def delivered_to(recipient: Address) -> bytes:

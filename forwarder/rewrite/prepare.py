@@ -17,12 +17,15 @@ class Routed:
     destinations: tuple[Destination, ...]
 
 
-def deliveries(routed: Sequence[Routed], trace: headers.Trace) -> tuple[Delivery, ...]:
-    """Give one delivery per mailbox and next hop, in the order of the recipients; the first alias names it."""
+def deliveries(routed: Sequence[Routed], trace: headers.Trace, results: bytes = b"") -> tuple[Delivery, ...]:
+    """Give one delivery per mailbox and next hop, in the order of the recipients; the first alias names it.
+
+    `results` is the Authentication-Results field, or nothing.
+    """
     chosen: dict[tuple[tuple[str, str], Hop | None], Delivery] = {}
     for one in routed:
         address = one.recipient.address
-        head = headers.head(trace, address)
+        head = headers.head(trace, address, results)
         for destination in one.destinations:
             key = (destination.address.key, destination.via)
             chosen.setdefault(key, Delivery(address, destination, head, one.recipient.options))

@@ -10,6 +10,7 @@ from forwarder.policy.content import ContentLimits
 from forwarder.ports import Clock, Courier, EventLog, Limiter, Randomness, Resolver
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import RuleSet
+from forwarder.session.examination import Checks
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _DAY = 86_400
@@ -25,6 +26,7 @@ class Settings:
     recipients: int = 100
     cutthrough_deadline: float = 25.0
     content: ContentLimits = field(default_factory=ContentLimits)
+    checks: Checks = field(default_factory=Checks)
 
 
 @dataclass(frozen=True, slots=True)

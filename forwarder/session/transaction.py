@@ -8,47 +8,18 @@ What can fail: every refusal is a `Reply`, and is logged as `reject` with the st
 client may send. Left out on purpose: AUTH, BDAT, EXPN, TURN and its kin, which the listener refuses by name.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
 from forwarder.model.address import Address
 from forwarder.model.envelope import MailOptions, Peer, Recipient, Tls
-from forwarder.model.headers import split_header
-from forwarder.model.message import Content, Outgoing
-from forwarder.model.outcome import Outcome, Verdict
+from forwarder.model.message import Content
 from forwarder.model.reply import Reply
-from forwarder.policy import answer
-from forwarder.policy import content as content_policy
-from forwarder.ports import DnsStatus, EventLog
-from forwarder.rewrite import headers, prepare
+from forwarder.rewrite.headers import Hand
 from forwarder.rewrite.srs import SrsError
 from forwarder.rules import Defer, Discard, Forward, Refuse
+from forwarder.session.examination import Examination, Question
 from forwarder.session.gateway import Gateway
+from forwarder.session.handover import Accepted, Arrival, Transaction, hand_over, over_limit, places
 from forwarder.session.recipient import resolve
 from forwarder.smtp.paths import CommandError, parse_helo, parse_mail, parse_rcpt
-
-_LOOP = Reply(554, "5.4.6", "Mail loop: the message was delivered to this address before")
-
-
-@dataclass(slots=True)
-class _Accepted:
-    """A recipient that was answered 250, and what the rules said of it."""
-
-    recipient: Recipient
-    decision: Forward | Discard
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """From MAIL to the reply to the dot. `return_path` is the rewritten sender."""
-
-    id: str
-    sender: Address | None
-    return_path: Address | None
-    options: MailOptions
-    log: EventLog
-    accepted: list[_Accepted] = field(default_factory=list)
-    asked: int = 0
 
 
 class Session:
@@ -61,8 +32,7 @@ class Session:
         self._helo = ""
         self._extended = False
         self._tls: Tls | None = None
-        self._reverse_name: str | None = None
-        self._transaction: _Transaction | None = None
+        self._transaction: Transaction | None = None
         self._log.event("connect", port=peer.port, local=peer.local or None)
 
     @property
@@ -129,14 +99,13 @@ class Session:
         if command.options.size > self.message_size:  # RFC 1870 6.1
             reply = Reply(552, "5.3.4", f"The message is larger than {self.message_size} octets")
             return self._refuse(reply, "mail", size=command.options.size, from_=command.sender or "<>")
-        await self._find_reverse_name()
         self._begin(command.sender, return_path, command.options)
         return Reply(250, "2.1.0", "Sender noted")
 
     def _begin(self, sender: Address | None, return_path: Address | None, options: MailOptions) -> None:
         message_id = self._gateway.new_id()
         log = self._log.bind(id=message_id, from_=sender or "<>")
-        self._transaction = _Transaction(message_id, sender, return_path, options, log)
+        self._transaction = Transaction(message_id, sender, return_path, options, log)
 
     async def rcpt(self, argument: bytes) -> Reply:
         """Answer RCPT (RFC 5321 4.1.1.3); unknown recipients are refused here, so that no bounce is ever needed."""
@@ -152,23 +121,16 @@ class Session:
         except CommandError as error:
             return self._refuse(error.reply, "rcpt", command=argument)
         decision = resolve(self._gateway, command.address, transaction.sender)
-        if isinstance(decision, Forward) and (over := self._over_limit(decision, count=False)):
-            return self._refuse(over, "rcpt", to=command.address, rule=_places(decision))
+        if isinstance(decision, Forward) and (over := over_limit(self._gateway, decision, count=False)):
+            return self._refuse(over, "rcpt", to=command.address, rule=places(decision.path))
         if not isinstance(decision, (Forward, Discard)):
             return self._refused_recipient(command.address, decision)
-        transaction.accepted.append(_Accepted(Recipient(command.address, command.options), decision))
+        transaction.accepted.append(Accepted(Recipient(command.address, command.options), decision))
         return Reply(250, "2.1.5", "Recipient noted")
 
     def _refused_recipient(self, recipient: Address, decision: object) -> Reply:
         assert isinstance(decision, (Refuse, Defer))
-        return self._refuse(decision.reply, "rcpt", to=recipient, rule=_places(decision))
-
-    def _over_limit(self, decision: Forward, *, count: bool) -> Reply | None:
-        """Check the `limit` options of the rules that led here; each message counts once it has arrived."""
-        check = self._gateway.limiter.take if count else self._gateway.limiter.room
-        if all(check(limit.key, limit.count, limit.seconds) for limit in decision.limits):
-            return None
-        return Reply(450, "4.7.1", "This address gets more mail than it is set up for: try again later")
+        return self._refuse(decision.reply, "rcpt", to=recipient, rule=places(decision.path))
 
     def data(self, argument: bytes) -> Reply:
         """Answer DATA (RFC 5321 4.1.1.4): 354, or why not."""
@@ -179,64 +141,40 @@ class Session:
         if not self._transaction.accepted:
             asked = self._transaction.asked
             return Reply(554, "5.5.1", "No valid recipients") if asked else Reply(503, "5.5.1", "Send RCPT first")
+        self._transaction.examination = self._examine(self._transaction.sender)
         return Reply(354, "", "End the message with a dot on a line by itself")
 
+    def _examine(self, sender: Address | None) -> Examination:
+        settings = self._gateway.settings
+        question = Question(self._peer.address, self._helo, sender, settings.hostname)
+        return Examination(
+            settings.checks, question, self._gateway.resolver, self._gateway.clock, settings.content.header_size
+        )
+
+    def arriving(self, octets: bytes) -> None:
+        """Take note of content while it arrives: it is hashed, and DNS is asked ahead."""
+        assert self._transaction is not None and self._transaction.examination is not None
+        self._transaction.examination.feed(octets)
+
     async def accept(self, content: Content) -> Reply:
-        """Answer the dot: hand the message on and tell what became of it (RFC 5321 4.2.5, 6.1)."""
+        """Answer the dot: check the message, hand it on and tell what became of it (RFC 5321 4.2.5, 6.1)."""
         transaction, self._transaction = self._transaction, None
         assert transaction is not None
         log = transaction.log.bind(size=content.size)
-        head = content.head(self._gateway.settings.content.header_size + 1)
-        header = split_header(head)
-        reply = content_policy.objection(head, header, self._gateway.settings.content)
-        if reply is None:
-            looping = content_policy.marks(header)
-            outcomes = await self._hand_on(transaction, content, looping, log)
-            reply = answer.answer(outcomes, transaction.id)
+        hand = Hand(self._peer, self._helo, "", self._extended, transaction.options.smtputf8, self._tls)
+        reply = await hand_over(self._gateway, Arrival(transaction, hand, content, log))
         name = {2: "accepted", 4: "deferred"}.get(reply.code // 100, "reject")
         log.event(name, stage="data" if name == "reject" else None, code=reply.code, reply=reply)
         return reply
 
-    async def _hand_on(
-        self, transaction: _Transaction, content: Content, looping: frozenset[bytes], log: EventLog
-    ) -> Sequence[Outcome]:
-        """Offer the message to every destination; give their outcomes, and ours for recipients that get none."""
-        deadline = self._gateway.clock.monotonic() + self._gateway.settings.cutthrough_deadline
-        outcomes, routed = [], []
-        for one in transaction.accepted:
-            if (ours := self._own_outcome(one, looping, log)) is not None:
-                outcomes.append(ours)
-            elif isinstance(one.decision, Forward):
-                routed.append(prepare.Routed(one.recipient, one.decision.destinations))
-                targets = " ".join(str(destination.address) for destination in one.decision.destinations)
-                log.event("routed", to=one.recipient.address, destination=targets, rule=_places(one.decision))
-        if routed:
-            deliveries = prepare.deliveries(routed, self._trace(transaction))
-            outgoing = Outgoing(
-                transaction.id, transaction.return_path, transaction.sender, transaction.options, content, deliveries
-            )
-            outcomes.extend(await self._gateway.courier.hand_on(outgoing, deadline))
-        return outcomes
-
-    def _own_outcome(self, one: _Accepted, looping: frozenset[bytes], log: EventLog) -> Outcome | None:
-        """Decide what never leaves us: discarded mail (which counts as delivered), loops, mail over a limit."""
-        if isinstance(one.decision, Discard):
-            log.event("routed", to=one.recipient.address, destination="discard", rule=_places(one.decision))
-            return Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "Discarded by a rule"))
-        if headers.mark(one.recipient.address) in looping:
-            return Outcome(Verdict.REFUSED, _LOOP)
-        if (over := self._over_limit(one.decision, count=True)) is not None:
-            return Outcome(Verdict.DEFERRED, over)
-        return None
-
-    def _trace(self, transaction: _Transaction) -> headers.Trace:
-        utf8 = transaction.options.smtputf8
-        hand = headers.Hand(self._peer, self._helo, self._reverse_name or "", self._extended, utf8, self._tls)
-        return headers.Trace(self._gateway.settings.hostname, transaction.id, self._gateway.clock.now(), hand)
-
     def spoiled(self, reply: Reply) -> Reply:
         """End a transaction whose message came in but cannot be accepted, for the listener's reason."""
-        return self._refuse(reply, "data", end=True)
+        transaction = self._transaction
+        if transaction is not None and transaction.examination is not None:
+            transaction.examination.cancel()
+        self._refuse(reply, "data")
+        self._transaction = None
+        return reply
 
     def rset(self) -> Reply:
         """Answer RSET (RFC 5321 4.1.1.5)."""
@@ -263,26 +201,7 @@ class Session:
         """Log a refusal that the listener decided on."""
         return self._refuse(reply, stage)
 
-    def _refuse(self, reply: Reply, stage: str, *, end: bool = False, **fields: object) -> Reply:
+    def _refuse(self, reply: Reply, stage: str, **fields: object) -> Reply:
         log = self._transaction.log if self._transaction else self._log
         log.event("reject", stage=stage, helo=self._helo or None, code=reply.code, reply=reply, **fields)
-        if end:
-            self._transaction = None
         return reply
-
-    async def _find_reverse_name(self) -> None:
-        """Look up the client's name once, and believe it only if it points back (RFC 8601 3: iprev)."""
-        if self._reverse_name is not None:
-            return
-        self._reverse_name = ""
-        resolver, address = self._gateway.resolver, self._peer.address
-        names = await resolver.ptr(address)
-        for name in names.records[:3] if names.status is DnsStatus.FOUND else ():
-            forward = await resolver.addresses(name, ipv6=":" in address)
-            if address in forward.records:
-                self._reverse_name = name
-                return
-
-
-def _places(decision: Forward | Discard | Refuse | Defer) -> str | None:
-    return " ".join(str(place) for place in decision.path) or None

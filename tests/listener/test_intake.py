@@ -34,7 +34,7 @@ async def peak_while_receiving(tmp_path: Path, largest: int, piece: bytes, piece
         until = asyncio.get_running_loop().time() + 1000
         result: object
         try:
-            result = await Intake(ListenerLimits(), tmp_path, largest).receive(box, until)
+            result = await Intake(ListenerLimits(), tmp_path, largest).receive(box, until, lambda _: None)
         except Cut as cut:
             result = cut.reply
         sending.cancel()
@@ -64,7 +64,9 @@ async def test_row_21_a_long_line_is_refused_where_that_is_wanted(tmp_path: Path
     box = Inbox(asyncio.get_running_loop(), Wire())
     box.feed(b"Subject: x\r\n\r\n" + b"x" * 5000 + b"\r\n.\r\n")
     limits = ListenerLimits(line_length=most)
-    result = await Intake(limits, tmp_path, 1_000_000).receive(box, asyncio.get_running_loop().time() + 1000)
+    result = await Intake(limits, tmp_path, 1_000_000).receive(
+        box, asyncio.get_running_loop().time() + 1000, lambda _: None
+    )
     assert isinstance(result, Reply) is not taken
     if isinstance(result, Reply):
         assert (result.code, result.enhanced) == (554, "5.6.0")

@@ -30,7 +30,7 @@ AUTHORLESS = Verdict(
     Reply(
         550,
         "5.7.1",
-        "Refused, as the message does not say whom it is from (RFC 5322 3.6.2)\n"
+        "Refused, as the message does not say for certain whom it is from (RFC 5322 3.6.2)\n"
         "Nothing shows that example.com sent it (SPF: fail for evil.example; DKIM: no signature)",
     ),
     Disposition.REJECT,
@@ -57,6 +57,7 @@ ONLY_REPORTED = Verdict(None, Disposition.NONE, "policies are only reported here
         ("temperror", "quarantine", "", LET_ON, LET_ON),
         ("temperror", "reject", "", LATER, ONLY_REPORTED),
         ("temperror", "reject", "lists.example", VOUCHED, VOUCHED),
+        ("permerror", "none", "", Verdict(None, Disposition.NONE), Verdict(None, Disposition.NONE)),
         ("permerror", "reject", "", AUTHORLESS, ONLY_REPORTED),
         ("permerror", "reject", "lists.example", AUTHORLESS, ONLY_REPORTED),
     ],

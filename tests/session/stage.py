@@ -30,7 +30,7 @@ via                     -> me@inbox.example via [192.0.2.7]:26
 """
 SECRET = b"a secret for the tests only"
 DELIVERED = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "queued"), "mx.inbox.example[192.0.2.9]:25", remote=True)
-MESSAGE = b"Subject: hello\r\n\r\nbody\r\n"
+MESSAGE = b"From: a@sender.example\r\nSubject: hello\r\n\r\nbody\r\n"
 
 
 class FakeCourier:
@@ -97,6 +97,7 @@ class Stage:
 
     async def send(self, octets: bytes = MESSAGE) -> Reply:
         assert await self.say("DATA") == "354"
+        self.session.arriving(octets)
         return await self.session.accept(MemoryContent(octets))
 
     def sent_to(self) -> list[str]:

@@ -25,7 +25,9 @@ async def test_a_message_is_forwarded_with_a_rewritten_sender(stage: Stage) -> N
     assert str(message.original_sender) == "a@sender.example"
     assert stage.sent_to() == ["me@inbox.example"]
     assert b"".join(message.content.chunks()) == MESSAGE
-    assert message.deliveries[0].head.startswith(b"Delivered-To: me@ours.example\r\nReceived: from client.example (")
+    head = message.deliveries[0].head
+    assert head.startswith(b"Delivered-To: me@ours.example\r\nAuthentication-Results: mx.ours.example;\r\n\t")
+    assert b"\r\nReceived: from client.example (" in head
 
 
 async def test_the_id_is_in_the_reply_the_trace_line_and_every_event(stage: Stage) -> None:

@@ -21,10 +21,11 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 from forwarder.model.address import AddressError, parse_domain
-from forwarder.model.headers import Header
+from forwarder.model.headers import Field, Header
 
 MAX_OCTETS = 32_768  # what the big receivers take of one field
 MAX_ADDRESSES = 50  # an IDN costs up to a millisecond
+MAX_NAMED = 4  # domains of one message whose policies are asked for
 _MAX_TOKENS = 5000  # words and marks
 _SHOWN = 4  # domains named in a reason
 
@@ -44,10 +45,16 @@ _IN_COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """The author domain as A-labels, or "" and the reason. The reason quotes nothing but canonical domains."""
+    """The author domain as A-labels, or "" and the reason. The reason quotes nothing but canonical domains.
+
+    `claimed` is False where the message does not even pretend to be of some domain: nobody is impersonated by that.
+    `named` are the domains that are named where there are several claims, empty if they cannot all be told.
+    """
 
     domain: str
     reason: str = ""
+    claimed: bool = True
+    named: tuple[str, ...] = ()
 
 
 class _FromError(ValueError):
@@ -72,16 +79,27 @@ def author_domain(header: Header) -> Author:
     """Find the one domain that a message claims to be from."""
     fields = header.all(b"from")
     if len(fields) != 1:  # RFC 5322 3.6: exactly one
-        return Author("", "there are several From fields" if fields else "there is no From field")
+        return _several(fields) if fields else Author("", "there is no From field", claimed=False)
     try:
         domains = _domains(fields[0].value)
     except _FromError as problem:
-        return Author("", f"the From field is malformed: {problem}")
+        return Author("", f"the From field is malformed: {problem}", claimed=b"@" in fields[0].value)
     if not domains:
-        return Author("", "the From field names no domain")
+        return Author("", "the From field names no domain", claimed=False)
     if len(domains) > 1:  # RFC 9989 5.3.1
-        return Author("", f"the From field names several domains: {', '.join(domains[:_SHOWN])}")
+        reason = f"the From field names several domains: {', '.join(domains[:_SHOWN])}"
+        return Author("", reason, named=tuple(domains) if len(domains) <= MAX_NAMED else ())
     return Author(domains[0])
+
+
+def _several(fields: Sequence[Field]) -> Author:
+    reason = "there are several From fields"
+    try:
+        domains = dict.fromkeys(domain for field in fields[: MAX_NAMED + 1] for domain in _domains(field.value))
+    except _FromError:
+        return Author("", reason)
+    few = len(fields) <= MAX_NAMED and len(domains) <= MAX_NAMED
+    return Author("", reason, claimed=bool(domains) or not few, named=tuple(domains) if few else ())
 
 
 def _domains(value: bytes) -> list[str]:

@@ -4,9 +4,9 @@
 `MAX_QUERIES` names per walk and walks from the author's domain and from such passing domains only as could be of the
 same organisation (at most one by SPF and ten by DKIM); names in common are asked for once.
 
-A message without exactly one author domain (no From, several, malformed: RFC 9989 4.4, 5.3.1, 11.5) is PERMERROR with
-the strictest policy: DMARC cannot speak about it, so nothing may make it pass, and who enforces DMARC refuses it, or
-the next forger writes two From fields.
+A message without exactly one author domain (RFC 9989 4.4, 5.3.1, 11.5) is PERMERROR: DMARC cannot speak about it, so
+nothing may make it pass. Its policy is the strictest of the domains that it names, or the next forger writes two From
+fields; REJECT where they cannot be told; NONE where From names nobody, as nobody is impersonated by that.
 
 A check that DNS left open is TEMPERROR (RFC 9989 5.3.6). Its policy is the strictest that the missing answers could
 bring to bear: NONE when the message passes whatever they are.
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forwarder.auth.dkim.verify import DkimResult, DkimStatus
-from forwarder.auth.dmarc.from_header import author_domain
+from forwarder.auth.dmarc.from_header import Author, author_domain
 from forwarder.auth.dmarc.organisation import Found, TreeWalks, Walk, is_within, public_organisation
 from forwarder.auth.dmarc.record import Alignment, DmarcRecord, Policy
 from forwarder.auth.spf.verify import SpfCheck, SpfStatus
@@ -71,9 +71,10 @@ class DmarcResult:
 async def verify(resolver: Resolver, header: Header, spf: SpfCheck, dkim: Sequence[DkimResult]) -> DmarcResult:
     """Check a message by its header and what SPF and DKIM found."""
     author = author_domain(header)
-    if not author.domain:
-        return DmarcResult(DmarcStatus.PERMERROR, "", Policy.REJECT, reason=author.reason)
     walks = TreeWalks(resolver)
+    if not author.domain:
+        policy = await _strictest(resolver, walks, author)
+        return DmarcResult(DmarcStatus.PERMERROR, "", policy, reason=author.reason)
     walk = await walks.walk(author.domain)
     found = walk.policy
     if found is None:
@@ -89,6 +90,22 @@ async def verify(resolver: Resolver, header: Header, spf: SpfCheck, dkim: Sequen
     if unanswered:
         return _result(DmarcStatus.TEMPERROR, walk, policy, comparison, found, unanswered)
     return _result(DmarcStatus.FAIL, walk, policy, comparison, found, _failure(author.domain, spf, dkim))
+
+
+async def _strictest(resolver: Resolver, walks: TreeWalks, author: Author) -> Policy:
+    """Give the strictest policy of those whom a message without one author may be said to be from."""
+    if not author.claimed:
+        return Policy.NONE
+    policies = []
+    for domain in author.named:
+        walk = await walks.walk(domain)
+        if walk.policy is not None and walk.policy.record.usable:
+            policies.append((await _policy(resolver, domain, walk.policy))[0])
+        elif walk.unanswered:
+            policies.append(Policy.REJECT)
+    if not author.named:
+        return Policy.REJECT
+    return max(policies, key=_STRICTNESS.index, default=Policy.NONE)
 
 
 class _Method(Enum):

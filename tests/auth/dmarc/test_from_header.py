@@ -72,14 +72,16 @@ def test_an_internationalised_domain_becomes_a_labels() -> None:
     ],
 )
 def test_several_domains(value: bytes, named: str) -> None:
-    assert author(value) == Author("", f"the From field names several domains: {named}")
+    found = author(value)
+    assert (found.domain, found.reason) == ("", f"the From field names several domains: {named}")
+    assert found.named == (() if value.count(b"@") > 4 else tuple(named.split(", ")))
 
 
 @pytest.mark.parametrize(
     "value", [b"", b" ", b"root", b"undisclosed-recipients:;", b"Jane Doe", b"(a@b.example)", b","]
 )
 def test_no_domain(value: bytes) -> None:
-    assert author(value) == Author("", "the From field names no domain")
+    assert author(value) == Author("", "the From field names no domain", claimed=False)
 
 
 @pytest.mark.parametrize(
@@ -136,12 +138,20 @@ def test_as_many_addresses_as_are_read() -> None:
 
 
 def test_exactly_one_field() -> None:
-    assert author() == Author("", "there is no From field")
-    assert author(b"a@b.example", b"a@b.example") == Author("", "there are several From fields")
+    assert author() == Author("", "there is no From field", claimed=False)
+    twice = Author("", "there are several From fields", named=("b.example",))
+    assert author(b"a@b.example", b"a@b.example") == twice
     header = split_header(b"fRoM \t: a@b.example\r\nFROM: c@d.example\r\n\r\n")
     assert author_domain(header).reason == "there are several From fields"
     other = split_header(b"Sender: x@y.example\r\nResent-From: x@z.example\r\nFrom: a@b.example\r\n\r\n")
     assert author_domain(other) == Author("b.example")
+
+
+@pytest.mark.parametrize(
+    ("value", "claimed"), [(b"<>", False), (b"Jane <a>", False), (b"a@b@c.example", True), (b"<a@b.example", True)]
+)
+def test_a_malformed_field_without_an_at_pretends_nothing(value: bytes, claimed: bool) -> None:
+    assert author(value).claimed is claimed
 
 
 PIECES = st.sampled_from(

@@ -315,6 +315,9 @@ async def test_what_dns_leaves_open(case: Case, status: DmarcStatus, policy: Pol
     assert bool(result.reason) == (status is not PASS)
 
 
+NOBODY_NAMED = {"there is no From field", "the From field names no domain"}
+
+
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
@@ -333,8 +336,28 @@ async def test_what_dns_leaves_open(case: Case, status: DmarcStatus, policy: Pol
     ],
 )
 async def test_without_one_author_nothing_passes(header: bytes, reason: str) -> None:
-    result = await by_header(header + b"\r\n", {("_dmarc.evil.example", "TXT"): ["v=DMARC1; p=none"]})
-    assert result == DmarcResult(PERMERROR, "", Policy.REJECT, reason=reason)
+    zone = {
+        ("_dmarc.evil.example", "TXT"): ["v=DMARC1; p=none"],
+        ("_dmarc.good.example", "TXT"): ["v=DMARC1; p=reject"],
+    }
+    result = await by_header(header + b"\r\n", zone)
+    policy = Policy.NONE if reason in NOBODY_NAMED else Policy.REJECT
+    assert result == DmarcResult(PERMERROR, "", policy, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("good", "policy"), [("none", Policy.NONE), ("quarantine", Policy.QUARANTINE), ("reject", Policy.REJECT)]
+)
+@pytest.mark.parametrize("between", [b", ", b"\r\nFrom: "])
+async def test_of_several_authors_the_strictest_policy_counts(between: bytes, good: str, policy: Policy) -> None:
+    zone = {("_dmarc.good.example", "TXT"): [f"v=DMARC1; p={good}"]}
+    result = await by_header(b"From: a@other.example" + between + b"b@good.example\r\n\r\n", zone)
+    assert (result.status, result.policy) == (PERMERROR, policy)
+
+
+async def test_several_authors_without_policies_ask_for_nothing() -> None:
+    result = await by_header(b"From: a@good.example\r\nFrom: a@good.example\r\n\r\n", {})
+    assert (result.status, result.policy) == (PERMERROR, Policy.NONE)
 
 
 async def test_what_a_result_tells() -> None:

@@ -10,7 +10,6 @@ from tests.fakes import FakeClock
 from tests.net.nameserver import Behaviour, serving
 
 
-
 async def judge(case: Case, resolver: Resolver) -> None:
     result = await check_host(resolver, case.host, case.domain, case.mail_from, case.helo, explain=True)
     assert result.status.value in case.results, result

@@ -1,0 +1,38 @@
+"""A resolver that stops when a message's time for DNS is used up: no name server shall hold a sender up."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from forwarder.ports import Answer, Clock, DnsStatus, Mx, Resolver
+
+T = TypeVar("T")
+
+
+class BudgetedResolver:
+    """Asks another resolver for `seconds` from now; after that every answer is FAILED."""
+
+    def __init__(self, resolver: Resolver, clock: Clock, seconds: float) -> None:
+        self._resolver = resolver
+        self._clock = clock
+        self._until = clock.monotonic() + seconds
+
+    async def mx(self, name: str) -> Answer[Mx]:
+        """Give the MX records."""
+        return await self._ask(lambda: self._resolver.mx(name))
+
+    async def addresses(self, name: str, *, ipv6: bool) -> Answer[str]:
+        """Give the A or AAAA records."""
+        return await self._ask(lambda: self._resolver.addresses(name, ipv6=ipv6))
+
+    async def txt(self, name: str) -> Answer[bytes]:
+        """Give the TXT records."""
+        return await self._ask(lambda: self._resolver.txt(name))
+
+    async def ptr(self, address: str) -> Answer[str]:
+        """Give the names of an address."""
+        return await self._ask(lambda: self._resolver.ptr(address))
+
+    async def _ask(self, question: Callable[[], Awaitable[Answer[T]]]) -> Answer[T]:
+        if self._clock.monotonic() >= self._until:
+            return Answer(DnsStatus.FAILED, reason="DNS has taken too long for this message")
+        return await question()

@@ -1,0 +1,129 @@
+"""The checks of one message: who sent it, by SPF, DKIM, ARC and DMARC.
+
+    feed(octets)…  while the content arrives: the body is hashed, and what DNS will be asked is asked ahead
+    finish()       → Authentication
+    cancel()       instead, when the message is not going to be accepted
+
+Everything that needs DNS runs side by side and within one budget of time. Nothing that a message or DNS may hold makes
+it raise. Left out on purpose: what follows from the findings (`policy.dmarc`).
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from forwarder.auth import iprev
+from forwarder.auth.arc import verify as arc
+from forwarder.auth.dkim import verify as dkim
+from forwarder.auth.dkim.record import Signature
+from forwarder.auth.dmarc import verify as dmarc
+from forwarder.auth.dmarc.from_header import author_domain
+from forwarder.auth.dmarc.organisation import TreeWalks
+from forwarder.auth.incoming import Incoming
+from forwarder.auth.results import Authentication
+from forwarder.auth.spf import verify as spf
+from forwarder.auth.spf.verify import SpfCheck, SpfResult, SpfStatus
+from forwarder.model.address import Address
+from forwarder.policy.dmarc import Enforcement
+from forwarder.ports import Clock, Resolver
+from forwarder.session.budget import BudgetedResolver
+
+DNS_SECONDS = 15.0  # for one message: senders wait for minutes, but not for strangers' name servers
+_UNCHECKED = SpfResult(SpfStatus.NONE, "", "", "SPF is not checked here")
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What is checked, and what follows: the section `authentication` of the configuration."""
+
+    spf: bool = True
+    dkim: bool = True
+    arc: bool = True
+    dmarc: Enforcement = Enforcement.ENFORCE
+    trusted_sealers: frozenset[str] = frozenset()
+    proof_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whose message it is said to be. `sender` None is the null sender."""
+
+    client: str
+    helo: str
+    sender: Address | None
+    receiver: str
+
+
+class Examination:
+    """Begin it when the content begins to arrive."""
+
+    def __init__(self, checks: Checks, question: Question, resolver: Resolver, clock: Clock, header_limit: int) -> None:
+        self._checks = checks
+        self._question = question
+        self._resolver = BudgetedResolver(resolver, clock, DNS_SECONDS)
+        self._now = int(clock.now().timestamp())
+        self._incoming = Incoming(header_limit)
+        self._by_address = asyncio.create_task(self._ask_about_address())
+        self._ahead: asyncio.Task[None] | None = None
+
+    def feed(self, octets: bytes) -> None:
+        """Take content as it arrives."""
+        self._incoming.feed(octets)
+        if self._ahead is None and self._incoming.header is not None:
+            self._ahead = asyncio.create_task(self._ask_ahead())
+
+    def cancel(self) -> None:
+        """Give up: nobody will ask for the findings."""
+        for task in (self._by_address, self._ahead):
+            if task is not None:
+                task.cancel()
+
+    async def finish(self) -> Authentication:
+        """Give what was found; the content is complete."""
+        self._incoming.finish()
+        if self._ahead is not None:
+            await self._ahead
+        named, spf_check = await self._by_address
+        signatures = await dkim.verify(self._resolver, self._incoming, self._now) if self._checks.dkim else ()
+        chain = await arc.verify(self._resolver, self._incoming, self._now) if self._checks.arc else None
+        author = None
+        if self._checks.dmarc is not Enforcement.OFF and self._incoming.header is not None:
+            found = spf_check or SpfCheck(_UNCHECKED, _UNCHECKED)
+            author = await dmarc.verify(self._resolver, self._incoming.header, found, signatures)
+        return Authentication(
+            client=self._question.client,
+            helo=self._question.helo,
+            sender=self._question.sender,
+            iprev=named,
+            spf=spf_check,
+            dkim=signatures,
+            dkim_checked=self._checks.dkim,
+            arc=chain,
+            dmarc=author,
+        )
+
+    async def _ask_about_address(self) -> tuple[iprev.IprevResult, SpfCheck | None]:
+        question = self._question
+        if not self._checks.spf:
+            return await iprev.check(self._resolver, question.client), None
+        checking = spf.check(
+            self._resolver,
+            question.client,
+            question.helo,
+            question.sender,
+            receiver=question.receiver,
+            now=self._now,
+        )
+        return await asyncio.gather(iprev.check(self._resolver, question.client), checking)
+
+    async def _ask_ahead(self) -> None:
+        """Ask for keys and policies side by side: the checks themselves then find the answers in the cache."""
+        incoming = self._incoming
+        assert incoming.header is not None
+        readable = (each.signature for each in incoming.signatures if isinstance(each.signature, Signature))
+        names = {signature.key_name for signature in readable} if self._checks.dkim else set()
+        asked = [self._resolver.txt(name) for name in sorted(names)]
+        author = author_domain(incoming.header).domain
+        if author and self._checks.dmarc is not Enforcement.OFF:
+            await asyncio.gather(*asked, TreeWalks(self._resolver).walk(author))
+        else:
+            await asyncio.gather(*asked)
