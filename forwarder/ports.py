@@ -136,6 +136,14 @@ class Courier(Protocol):
         """
         ...
 
+    def unheard(self, message: Outgoing) -> None:
+        """Learn that the sender of a message handed on does not know of its success, and will send it again.
+
+        It went away before it could be told, or had to be told of a failure elsewhere. What was delivered of the
+        message is answered DELIVERED the next time, without a second copy. Never raises.
+        """
+        ...
+
 
 class EventLog(Protocol):
     """Says what happened, one event per stage (names and fields: section 10 of the design).

@@ -1,12 +1,15 @@
 """The courier that cuts through: offers a message to all its destinations at once and tells what came of it in time.
 
-`hand_on` returns by its deadline. What is not decided then is RUNNING: its attempt goes on in the background, and
-nobody starts another for the same message and destination while it does; a later `hand_on` joins it. What had no
-turn yet by the deadline (too many connections at once) is not started and is DEFERRED.
+`hand_on` returns by its deadline. What is not decided then is RUNNING: its attempt goes on in the background, and a
+later `hand_on` of the same message joins it. What had no turn yet by the deadline (too many connections at once) is
+not started and is DEFERRED.
 
 When not everything was delivered by the deadline the caller cannot acknowledge the message as a whole and its sender
 will send it again: so what was or still gets delivered of it is remembered (`memory`) and answered DELIVERED at once
-the next time. After a whole success everything is forgotten, and the same message sent again is delivered again.
+the next time. After a whole success what was remembered is forgotten, and the same message sent again is delivered
+again; unless the caller says that nobody heard of the success (`unheard`).
+
+A message that equals one whose sender still waits is no retry but another message: it has attempts of its own.
 
 Deliveries that share route and head go in one transaction, everything else concurrently. De-duplication is the
 caller's, retrying the spool's. Nothing that a next hop, DNS or the disk does makes `hand_on` raise.
@@ -33,6 +36,8 @@ from forwarder.ports import Clock, Dialer, EventLog, Randomness, Resolver
 from forwarder.smtp.answers import quote
 from forwarder.smtp.client import Transaction
 
+_ANSWERED = 10_000  # whole successes that the caller may still say nobody heard of
+_ANSWERED_AGE = 3600.0  # seconds
 _HEADER_SEEN = 262_144  # octets of a message in which 8-bit headers are looked for
 _RUNNING = Outcome(Verdict.RUNNING, Reply(451, "4.4.7", "the next hop has not answered yet"))
 _BUSY = Outcome(Verdict.DEFERRED, Reply(451, "4.4.5", "too many connections to the next hop are in use"))
@@ -85,22 +90,15 @@ class CutThroughCourier:
         self._lines = Lines(settings, dialer, clock)
         self._retired: WeakSet[Lines] = WeakSet()  # one is gone when no attempt and no idle connection holds it
         self._memory = Memory(clock)
-        self._running: dict[Key, _Promise] = {}
+        self._answered = Memory(clock, _ANSWERED, _ANSWERED_AGE)
+        self._running: dict[Key, _Promise] = {}  # those whose caller could not be told of a success
         self._tasks: set[asyncio.Task[None]] = set()
         self._by_destination = Turns(settings.limits.per_destination)
         self._in_all = Turns(settings.limits.connections)
 
     async def hand_on(self, message: Outgoing, deadline: float) -> Sequence[Outcome]:
         """Offer to every destination at once; give one outcome per delivery, in their order, by `deadline`."""
-        digest = message.content.digest
-        promises, fresh = [], []
-        for delivery in message.deliveries:
-            key = key_of(message, delivery, digest)
-            promise = self._known(key, delivery, message.id) or self._running.get(key)
-            if promise is None:
-                promise = self._running[key] = _new(key, delivery)
-                fresh.append(promise)
-            promises.append(promise)
+        promises, fresh = self._promises(message)
         jobs = [self._start(message, way, group) for way, group in self._groups(fresh)]
         try:
             await asyncio.wait({p.future for p in promises}, timeout=max(0.0, deadline - self._clock.monotonic()))
@@ -111,10 +109,19 @@ class CutThroughCourier:
             self._call_off(job)
         outcomes = [promise.future.result() if promise.future.done() else _RUNNING for promise in promises]
         if all(outcome.verdict is Verdict.DELIVERED for outcome in outcomes):
-            self._forget(promises)
+            # Only what this call used up: an equal message on its way at the same time may need the rest.
+            self._forget(promise for promise in promises if promise not in fresh)
+            self._note_answered(promises)
         else:
             self._remember(promises)
         return outcomes
+
+    def unheard(self, message: Outgoing) -> None:
+        """Remember what was delivered of a message whose sender did not learn of it and will send it again."""
+        digest = message.content.digest
+        for key in (key_of(message, delivery, digest) for delivery in message.deliveries):
+            if outcome := self._answered.get(key):
+                self._memory.put(key, outcome)
 
     def reconfigure(self, settings: CourierSettings) -> None:
         """Use other settings for what begins from now on; what is under way ends with those it began with."""
@@ -138,6 +145,19 @@ class CutThroughCourier:
             await lines.close()
 
     # What goes together
+
+    def _promises(self, message: Outgoing) -> tuple[list[_Promise], list[_Promise]]:
+        """Give a promise for each delivery, and those among them that need an attempt."""
+        digest = message.content.digest
+        fresh: dict[Key, _Promise] = {}
+        promises = []
+        for delivery in message.deliveries:
+            key = key_of(message, delivery, digest)
+            promise = fresh.get(key) or self._known(key, delivery, message.id) or self._running.get(key)
+            if promise is None:
+                promise = fresh[key] = _new(key, delivery)
+            promises.append(promise)
+        return promises, list(fresh.values())
 
     def _groups(self, promises: Iterable[_Promise]) -> Iterator[tuple[Way, list[_Promise]]]:
         groups: dict[tuple[Way, bytes], list[_Promise]] = {}
@@ -190,7 +210,8 @@ class CutThroughCourier:
     def _settle(self, job: _Job, promise: _Promise, outcome: Outcome) -> None:
         if promise.future.done():
             return
-        del self._running[promise.key]
+        if self._running.get(promise.key) is promise:
+            del self._running[promise.key]
         promise.future.set_result(outcome)
         if promise.keep and outcome.verdict is Verdict.DELIVERED:
             self._memory.put(promise.key, outcome)
@@ -210,12 +231,18 @@ class CutThroughCourier:
     def _remember(self, promises: Iterable[_Promise]) -> None:
         for promise in promises:
             promise.keep = True
-            if promise.future.done() and promise.future.result().verdict is Verdict.DELIVERED:
+            if not promise.future.done():
+                self._running[promise.key] = promise
+            elif promise.future.result().verdict is Verdict.DELIVERED:
                 self._memory.put(promise.key, promise.future.result())
 
     def _forget(self, promises: Iterable[_Promise]) -> None:
         for promise in promises:
             self._memory.forget(promise.key)
+
+    def _note_answered(self, promises: Iterable[_Promise]) -> None:
+        for promise in promises:
+            self._answered.put(promise.key, promise.future.result())
 
     def _report(self, log: EventLog, delivery: Delivery, outcome: Outcome, seconds: float) -> None:
         name = "attempt" if outcome.verdict is Verdict.REFUSED else outcome.verdict.value

@@ -531,6 +531,57 @@ class TestDeadline:
             assert verdicts(await ours.send(message("me@inbox.test"))) == [D]
         assert len(hop.taken) == 1
 
+    async def test_a_success_that_nobody_heard_of_makes_no_second_copy(self) -> None:
+        async with listening(Hop()) as hop, desk(hop.port) as ours:
+            sent = message("a@inbox.test", "b@inbox.test")
+            await ours.send(sent)
+            ours.courier.unheard(sent)
+            ours.courier.unheard(message("c@inbox.test"))  # nothing is known of it
+            assert verdicts(await ours.send(sent)) == [D, D]
+            assert len(hop.taken) == 1
+            assert verdicts(await ours.send(sent)) == [D, D]  # and now it was heard: this is a new one
+        assert len(hop.taken) == 2
+
+    async def test_equal_messages_at_once_are_each_delivered(self) -> None:
+        async with listening(Hop(says={"DOT": [Trick.WAIT] * 4})) as hop, desk(hop.port) as ours:
+            sent = [asyncio.create_task(ours.send(message("a@inbox.test", "b@inbox.test"))) for _ in range(4)]
+            async with asyncio.timeout(10):
+                while hop.verbs.count("DATA") < 4:
+                    await asyncio.sleep(0.01)
+            hop.go.set()
+            assert [verdicts(outcomes) for outcomes in await asyncio.gather(*sent)] == [[D, D]] * 4
+        assert len(hop.taken) == 4
+
+    async def test_equal_messages_that_all_run_on_are_all_joined(self) -> None:
+        async with listening(Hop(says={"DOT": [Trick.WAIT] * 3})) as hop, desk(hop.port) as ours:
+            first = await asyncio.gather(*(ours.send(message("me@inbox.test"), seconds=0.2) for _ in range(3)))
+            assert [verdicts(outcomes) for outcomes in first] == [[RUNNING]] * 3
+            again = [asyncio.create_task(ours.send(message("me@inbox.test"))) for _ in range(3)]
+            await asyncio.sleep(0.05)
+            hop.go.set()
+            assert [verdicts(outcomes) for outcomes in await asyncio.gather(*again)] == [[D]] * 3
+            await ours.courier.close(10)
+        assert len(hop.taken) == 3
+
+    async def test_the_success_of_an_equal_message_is_not_that_of_the_other(self) -> None:
+        """One of two equal messages fails in part; that the other succeeds does not make its retry a second copy."""
+        second: list[Answer] = [Trick.WAIT]
+        async with listening(Hop(offers=PLAIN, says={"DOT": second})) as hop, desk(hop.port) as ours:
+            slow = asyncio.create_task(ours.send(message("a@inbox.test", "b@inbox.test")))
+            async with asyncio.timeout(10):
+                while "DATA" not in hop.verbs:
+                    await asyncio.sleep(0.01)
+            hop.rcpt["b@inbox.test"] = "450 4.2.1 later"
+            assert verdicts(await ours.send(message("a@inbox.test", "b@inbox.test"))) == [D, T]
+            hop.rcpt.clear()
+            hop.go.set()
+            assert verdicts(await slow) == [D, D]
+            assert verdicts(await ours.send(message("a@inbox.test", "b@inbox.test"))) == [D, D]
+        assert sorted(line for taken in hop.taken for line in taken.rcpt) == [
+            *["RCPT TO:<a@inbox.test>"] * 2,
+            *["RCPT TO:<b@inbox.test>"] * 2,
+        ]
+
     async def test_close_waits_for_what_is_under_way(self) -> None:
         async with listening(Hop(says={"DOT": [Trick.WAIT]})) as hop, desk(hop.port) as ours:
             await ours.send(message("me@inbox.test"), seconds=0.1)

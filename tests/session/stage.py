@@ -40,11 +40,15 @@ class FakeCourier:
         self.outcome = outcome
         self.messages: list[Outgoing] = []
         self.deadlines: list[float] = []
+        self.untold: list[Outgoing] = []
 
     async def hand_on(self, message: Outgoing, deadline: float) -> Sequence[Outcome]:
         self.messages.append(message)
         self.deadlines.append(deadline)
         return [self.outcome(delivery) for delivery in message.deliveries]
+
+    def unheard(self, message: Outgoing) -> None:
+        self.untold.append(message)
 
 
 class Stage:
