@@ -89,7 +89,7 @@ class CutThroughCourier:
         self._router = Router(settings, resolver, randomness)
         self._lines = Lines(settings, dialer, clock)
         self._retired: WeakSet[Lines] = WeakSet()  # one is gone when no attempt and no idle connection holds it
-        self._memory = Memory(clock)
+        self._memory = Memory(clock, seconds=settings.remember)
         self._answered = Memory(clock, _ANSWERED, _ANSWERED_AGE)
         self._running: dict[Key, _Promise] = {}  # those whose caller could not be told of a success
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,6 +128,7 @@ class CutThroughCourier:
         if settings == self._settings:
             return
         self._settings = settings
+        self._memory.keep_for(settings.remember)
         self._router = Router(settings, self._resolver, self._randomness)
         self._retired.add(self._lines)  # its idle connections run out by themselves
         self._lines = Lines(settings, self._dialer, self._clock)

@@ -2,7 +2,10 @@
 
 A sender who was told 451 sends the whole message again, also to those who have got it. An entry is what recognises the
 same message for the same destination: who sent it, to which address of ours, where that leads, and the digest of its
-octets. Bounded in number and time, the oldest go first; in memory alone, so a restart forgets. Pure.
+octets. Bounded in number and time; in memory alone, so a restart forgets. Pure.
+
+The age of an entry is the time since it was last put or asked for, since a sender asks with every retry: one that
+tries for days must not find the entry gone halfway. Those of the greatest age go first.
 """
 
 import hashlib
@@ -15,7 +18,7 @@ from forwarder.ports import Clock
 Key = NewType("Key", bytes)  # a digest, since a hundred thousand are kept
 
 MAX_ENTRIES = 100_000
-MAX_AGE = 86_400  # seconds: senders that retry at all do so several times a day
+MAX_AGE = 432_000.0  # seconds: senders give up after four to five days (RFC 5321 4.5.4.1)
 
 
 def key_of(message: Outgoing, delivery: Delivery, digest: bytes) -> Key:
@@ -33,27 +36,35 @@ class Memory:
         self._clock = clock
         self._entries = entries
         self._seconds = seconds
-        self._known: dict[Key, tuple[float, Outcome]] = {}  # in the order in which they were made
+        self._known: dict[Key, tuple[float, Outcome]] = {}  # in the order in which they were last used
 
     def __len__(self) -> int:
         return len(self._known)
 
     def get(self, key: Key) -> Outcome | None:
-        """Give what is remembered."""
+        """Give what is remembered, and make its age anew."""
         self._expire()
-        found = self._known.get(key)
-        return found[1] if found else None
+        found = self._known.pop(key, None)
+        if found is None:
+            return None
+        self._known[key] = (self._clock.monotonic(), found[1])
+        return found[1]
 
     def put(self, key: Key, outcome: Outcome) -> None:
-        """Remember; an entry that is there already keeps its age."""
+        """Remember; an entry that is there already is made anew."""
         self._expire()
-        self._known.setdefault(key, (self._clock.monotonic(), outcome))
+        self._known.pop(key, None)
+        self._known[key] = (self._clock.monotonic(), outcome)
         if len(self._known) > self._entries:
             del self._known[next(iter(self._known))]
 
     def forget(self, key: Key) -> None:
         """Remove an entry, if there is one."""
         self._known.pop(key, None)
+
+    def keep_for(self, seconds: float) -> None:
+        """Let entries, also those that are there, reach this age."""
+        self._seconds = seconds
 
     def _expire(self) -> None:
         oldest = self._clock.monotonic() - self._seconds

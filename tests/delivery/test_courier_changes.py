@@ -7,7 +7,7 @@ from forwarder.model.destination import Hop as NextHop
 from forwarder.model.outcome import Verdict
 from forwarder.smtp.client import TlsUse
 from tests.delivery.desk import desk, message
-from tests.delivery.hop import PLAIN, Hop, listening
+from tests.delivery.hop import PLAIN, Answer, Hop, listening
 
 BLOCKED = "554 5.7.1 Service unavailable; Client host [127.0.0.1] blocked using zen.spamhaus.org"
 
@@ -38,6 +38,15 @@ async def test_new_settings_count_from_the_next_message_on() -> None:
         (outcome,) = await ours.send(message("me@inbox.test"))
     assert (len(hop.taken), len(other.taken)) == (1, 1)
     assert outcome.reply.enhanced == "4.7.5"
+
+
+async def test_how_long_it_is_remembered_is_a_setting() -> None:
+    refusing: dict[str, Answer] = {"b@inbox.test": "450 4.2.1 later"}
+    async with listening(Hop(rcpt=refusing)) as hop, desk(hop.port) as ours:
+        for expected in (1, 2):
+            await ours.send(message("a@inbox.test", "b@inbox.test"))
+            assert [line for taken in hop.taken for line in taken.rcpt].count("RCPT TO:<a@inbox.test>") == expected
+            ours.courier.reconfigure(CourierSettings("mx.ours.test", port=hop.port, remember=0.0))
 
 
 async def test_what_was_delivered_is_remembered_across_new_settings() -> None:

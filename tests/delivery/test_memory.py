@@ -11,6 +11,7 @@ from tests.delivery.desk import message
 from tests.fakes import FakeClock
 
 DONE = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "taken"))
+OTHER = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "taken by another"))
 
 
 def key(number: int) -> Key:
@@ -33,12 +34,48 @@ def test_entries_grow_old() -> None:
     memory.put(key(1), DONE)
     clock.advance(60)
     memory.put(key(2), DONE)
-    memory.put(key(1), DONE)  # keeps its age
     clock.advance(40)
     assert (memory.get(key(1)), memory.get(key(2))) == (None, DONE)
-    clock.advance(60)
+    clock.advance(100)
     assert memory.get(key(2)) is None
     assert len(memory) == 0
+
+
+def test_a_sender_that_retries_for_days_finds_its_entry_each_time() -> None:
+    clock = FakeClock()
+    memory = Memory(clock)
+    memory.put(key(1), DONE)
+    for hours in (12, 24, 48, 96, 119):
+        clock.advance(hours * 3600)
+        assert memory.get(key(1)) == DONE, hours
+    clock.advance(5 * 86_400)
+    assert memory.get(key(1)) is None
+
+
+def test_what_is_used_again_is_the_youngest() -> None:
+    clock = FakeClock()
+    memory = Memory(clock, entries=2, seconds=100)
+    memory.put(key(1), DONE)
+    clock.advance(60)
+    memory.put(key(2), DONE)
+    memory.put(key(1), OTHER)
+    clock.advance(60)
+    assert memory.get(key(1)) == OTHER
+    memory.put(key(3), DONE)
+    assert [number for number in (1, 2, 3) if memory.get(key(number))] == [1, 3]
+
+
+def test_the_age_can_be_changed() -> None:
+    clock = FakeClock()
+    memory = Memory(clock, seconds=100)
+    memory.put(key(1), DONE)
+    memory.put(key(2), DONE)
+    clock.advance(60)
+    memory.keep_for(1000)
+    clock.advance(60)
+    assert memory.get(key(1)) == DONE
+    memory.keep_for(100)
+    assert (memory.get(key(1)), memory.get(key(2))) == (DONE, None)
 
 
 def test_the_oldest_goes_when_there_are_too_many() -> None:
