@@ -50,23 +50,26 @@ class ListenerLimits:
 
 
 class Admission:
-    """Counts connections. IPv6 clients count per /64, which is what one client is given."""
+    """Counts connections. IPv6 clients count per /64, which is what one client is given.
+
+    `limits` may be replaced at any time; who is in stays in.
+    """
 
     def __init__(self, limits: ListenerLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._clients: Counter[str] = Counter()
 
     @property
     def full(self) -> bool:
         """Whether there is no room for anybody."""
-        return self._clients.total() >= self._limits.connections
+        return self._clients.total() >= self.limits.connections
 
     def enter(self, address: str) -> Reply | None:
         """Count a connection; or give the reply that refuses it, and do not count it."""
         network = network_of(address)
         if self.full:
             return TOO_MANY
-        if self._clients[network] >= self._limits.connections_per_client:
+        if self._clients[network] >= self.limits.connections_per_client:
             return TOO_MANY_OF_YOURS
         self._clients[network] += 1
         return None

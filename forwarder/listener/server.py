@@ -30,6 +30,11 @@ class Listener:
         """How many clients are connected."""
         return len(self._members)
 
+    def reconfigure(self, options: ListenerOptions) -> None:
+        """Use other options for clients that connect from now on."""
+        self._options = options
+        self._admission.limits = options.limits
+
     async def serve(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to accept on sockets that are bound; they are this listener's from now on."""
         loop = asyncio.get_running_loop()

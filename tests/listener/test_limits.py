@@ -59,3 +59,11 @@ def test_counts_do_not_grow() -> None:
         admission.enter(address)
         admission.leave(address)
     assert not admission._clients
+
+
+def test_other_limits_count_from_then_on() -> None:
+    admission = Admission(ListenerLimits(connections_per_client=1))
+    assert admission.enter("192.0.2.1") is None
+    assert admission.enter("192.0.2.1") is not None
+    admission.limits = ListenerLimits(connections_per_client=2)
+    assert admission.enter("192.0.2.1") is None
