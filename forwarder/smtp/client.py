@@ -16,6 +16,7 @@ connection has to be closed.
 
 `Decided.elsewhere` says that the next hop took nothing over and that another host may be asked. After the last dot
 was sent nobody can know, so the recipient is deferred and must not be offered to another host in the same attempt.
+On a connection used again it is said of everything that happens before MAIL is answered: that speaks of the connection.
 
 What a server says in greeting, EHLO and STARTTLS is about us as a client and never refuses a message for good, but
 for "521" (RFC 7504 3): a server that takes no mail at all. Nothing that a server sends makes a method raise.
@@ -134,6 +135,7 @@ class Client:
         self._tls = tls
         self._secured = False
         self._ready = False
+        self._used_again = False
         self._dirty = False
         self._answers = Answers()
         self._plan: deque[_Step] = deque()
@@ -165,6 +167,7 @@ class Client:
         self._accepted = []
         self._mail_refusal = None
         self.mail_answered = False
+        self._used_again = self._ready
         if self._ready:
             self._start()
         return self._commands()
@@ -378,8 +381,9 @@ class Client:
         if dot_sent and not remote:
             text = f"{reply.text}, after the message was sent: it is not known whether it was delivered"
             reply = _local(reply.code, reply.enhanced, text)
+        before_mail = not self._ready or (self._used_again and not self.mail_answered)
         # 421 4.7.x is about how much we send: asking its neighbour instead would make it worse.
-        elsewhere = not self._ready or not (dot_sent or reply.enhanced.startswith("4.7."))
+        elsewhere = before_mail or not (dot_sent or reply.enhanced.startswith("4.7."))
         for index in list(self._undecided):
             del self._undecided[index]
             verdict = Verdict.REFUSED if reply.code == _NO_MAIL_HERE else Verdict.DEFERRED

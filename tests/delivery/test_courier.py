@@ -371,7 +371,7 @@ class TestReuse:
                 await ours.send(message("me@inbox.test"))
         assert (hop.connections, len(hop.taken)) == (2, 4)
 
-    @pytest.mark.parametrize("answer", [Trick.CLOSE, "421 4.4.2 idle for too long"])
+    @pytest.mark.parametrize("answer", [Trick.CLOSE, "421 4.4.2 idle for too long", "421 4.7.0 idle for too long"])
     async def test_a_dead_one_is_replaced(self, answer: Answer) -> None:
         async with listening(Hop()) as hop, desk(hop.port) as ours:
             await ours.send(message("me@inbox.test"))
@@ -380,6 +380,25 @@ class TestReuse:
         assert outcome.verdict is D
         assert (hop.connections, len(hop.taken)) == (2, 2)
         assert ours.log.named("attempt") == []
+
+    async def test_one_that_is_ended_at_the_reset_is_replaced(self) -> None:
+        async with listening(Hop(rcpt={"b@inbox.test": "550 no"})) as hop, desk(hop.port) as ours:
+            await ours.send(message("b@inbox.test"))
+            hop.says["RSET"] = ["421 4.7.0 too many errors"]
+            (outcome,) = await ours.send(message("a@inbox.test"))
+        assert (outcome.verdict, hop.connections) == (D, 2)
+
+    async def test_a_pause_that_the_fresh_one_hears_as_well_is_kept(self) -> None:
+        async with (
+            listening(Hop()) as second,
+            listening(Hop(), "127.0.0.2", second.port) as first,
+            desk(second.port) as ours,
+        ):
+            await ours.send(message("me@two.test"))
+            first.says["MAIL"] = ["421 4.7.28 too fast"] * 2
+            (outcome,) = await ours.send(message("me@two.test"))
+        assert (outcome.verdict, str(outcome.reply)) == (T, "421 4.7.28 too fast")
+        assert (first.connections, second.connections) == (2, 0)
 
     async def test_one_that_dies_later_is_a_failure_of_the_host(self) -> None:
         async with listening(Hop(offers=PLAIN)) as hop, desk(hop.port) as ours:

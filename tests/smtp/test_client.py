@@ -176,6 +176,37 @@ def test_a_refused_reset_is_the_end(play: Play) -> None:
     assert not play.client.mail_answered
 
 
+class TestUsedAgain:
+    """A connection that has carried a message before: what ends it before MAIL is answered is no pause asked of us."""
+
+    def begun(self, play: Play, *replies: str) -> Play:
+        play.do(play.client.begin(transaction("a@x.test")))
+        play.hear("220 hop", *replies)
+        assert play.client.idle
+        play.said.clear()
+        play.decided.clear()
+        play.do(play.client.begin(transaction("b@x.test")))
+        return play
+
+    TAKEN = (SLOW_EHLO, "250 ok", "250 ok", "354 go", "250 taken")
+    REFUSED = (SLOW_EHLO, "550 no")
+
+    @pytest.mark.parametrize("before", [TAKEN, REFUSED], ids=["MAIL", "RSET"])
+    @pytest.mark.parametrize("reply", ["421 4.7.0 idle for too long", "421 4.4.2 bye", "421 bye"])
+    def test_a_421_is_of_the_connection(self, play: Play, before: tuple[str, ...], reply: str) -> None:
+        self.begun(play, *before).hear(reply)
+        assert (play.verdicts, play.elsewhere, play.client.mail_answered) == ([T], {True}, False)
+
+    def test_after_mail_it_is_of_the_message(self, play: Play) -> None:
+        self.begun(play, *self.TAKEN).hear("250 ok", "421 4.7.0 too fast")
+        assert (play.verdicts, play.elsewhere, play.client.mail_answered) == ([T], {False}, True)
+
+    def test_on_a_fresh_one_it_is_a_pause_asked_of_us(self, play: Play) -> None:
+        play.do(play.client.begin(transaction("a@x.test")))
+        play.hear("220 hop", SLOW_EHLO, "421 4.7.0 too fast")
+        assert (play.verdicts, play.elsewhere) == ([T], {False})
+
+
 def test_leaving(play: Play) -> None:
     play.do(play.client.begin(transaction("a@x.test")))
     play.hear("220 hop", EHLO, "250 ok", "250 ok", "354 go", "250 taken")
