@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
+from forwarder.auth.dmarc.organisation import public_organisation
 from forwarder.config import Config, ConfigError, DeliveryMode, Unauthenticated, load
 from forwarder.delivery.courier import CutThroughCourier
 from forwarder.delivery.settings import CourierSettings, IpPreference, Limits, Timeouts
@@ -129,19 +130,24 @@ class Service:
         self._resolver = DnsResolver(nameservers or system_nameservers(), self._clock, timeout=config.dns.timeout)
         self._certificate = _certificate(config, log)
         self._courier = CutThroughCourier(
-            courier_settings(config),
+            courier_settings(config, frozenset()),
             resolver=self._resolver,
             dialer=TcpDialer(),
             clock=self._clock,
             randomness=SystemRandom(),
             log=log,
         )
+        self._listening: list[tuple[str, int]] = []
+        self._listener: Listener
         self._gateway = self._assemble(wanted)
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on bound sockets until SIGTERM or SIGINT."""
         config = self._wanted.config
-        listener = Listener(self._converse, self._options())
+        self._listening = [one.getsockname()[:2] for one in sockets]
+        self._courier.reconfigure(self._courier_settings(config))
+        await asyncio.to_thread(public_organisation, "example.org")  # reads its list: no client shall wait for that
+        self._listener = listener = Listener(self._converse, self._options(config))
         control = ControlServer(config.run_dir / "control.sock", {"rules.reload": self.reload_rules})
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -184,9 +190,8 @@ class Service:
         """Compare with the rules in force; raise `Unready` where a file was cut off rather than edited."""
         change = await asyncio.to_thread(compare, self._wanted.rules, rules)
         if change.suspicious and not force:
-            text = (
-                f"{change.total} rules are left of {change.before}: if that is meant, `forwarder rules reload --force`"
-            )
+            left = f"only {change.total} of {change.before} rules would be left"
+            text = f"{left}: if that is meant, `forwarder rules reload --force`"
             raise Unready([f"{self._wanted.config.rules}: {text}"])
         return change
 
@@ -203,13 +208,15 @@ class Service:
                 wanted = await asyncio.to_thread(read, self._path)
                 self._check_fixed(wanted.config)
                 await self._changed(wanted.rules)
-                await asyncio.to_thread(self._certificate.reload)
+                certificate = await asyncio.to_thread(_certificate, wanted.config, self._log)
             except Unready as error:
                 self._kept(error.problems)
             except CertificateError as error:
                 self._kept([str(error)])
             else:
-                self._courier.reconfigure(courier_settings(wanted.config))
+                self._certificate = certificate
+                self._courier.reconfigure(self._courier_settings(wanted.config))
+                self._listener.reconfigure(self._options(wanted.config))
                 self._swap(wanted)
                 self._log.event("reload", what="everything", outcome="done", rules=wanted.rules.total)
             finally:
@@ -250,8 +257,10 @@ class Service:
     def _converse(self, peer: Peer) -> Session:
         return Session(self._gateway, peer)
 
-    def _options(self) -> ListenerOptions:
-        config = self._wanted.config
+    def _courier_settings(self, config: Config) -> CourierSettings:
+        return courier_settings(config, own_addresses(self._listening))
+
+    def _options(self, config: Config) -> ListenerOptions:
         limits = config.limits
         spill = config.state_dir / "incoming"
         spill.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -288,8 +297,8 @@ def open_sockets(config: Config) -> list[socket.socket]:
     return systemd.inherited_sockets() or [open_listening(str(endpoint)) for endpoint in config.listen.smtp]
 
 
-def courier_settings(config: Config) -> CourierSettings:
-    """Say what the configuration means for handing mail on."""
+def courier_settings(config: Config, own: frozenset[tuple[str, int]]) -> CourierSettings:
+    """Say what the configuration means for handing mail on; `own` are the addresses and ports that lead to us."""
     delivery = config.delivery
     return CourierSettings(
         ehlo_name=config.hostname,
@@ -298,7 +307,7 @@ def courier_settings(config: Config) -> CourierSettings:
         source_addresses=delivery.source_addresses,
         ip=IpPreference(delivery.ip.value),
         routes=delivery.routes,
-        own_addresses=own_addresses([(one.host, one.port) for one in config.listen.smtp]),
+        own_addresses=own,
         timeouts=Timeouts(
             connect=delivery.connect_timeout,
             greeting=delivery.greeting_timeout,

@@ -100,6 +100,11 @@ class Connection(Protocol):
         """The TLS layer, if there is one."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether the peer has closed or sent something unread: where nobody was asked, it cannot be used again."""
+        ...
+
     async def read(self, timeout: float) -> bytes:
         """Give some octets that arrived; b"" once when the peer has closed."""
         ...
@@ -169,4 +174,8 @@ class Limiter(Protocol):
 
     def take(self, key: str, limit: int, seconds: int) -> bool:
         """Count one event; say whether it is within `limit` per `seconds` (if not, it is not counted)."""
+        ...
+
+    def give_back(self, key: str) -> None:
+        """Take back the latest event that was counted."""
         ...

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from forwarder.app import Service, Unready, limitations, open_sockets, read
 from tests.fakes import RecordingLog
@@ -102,11 +103,26 @@ async def test_hang_up_reloads_the_configuration(path: Path) -> None:
         assert (settings.recipients, settings.hostname) == (200, "mx2.ours.example")
 
 
+async def test_hang_up_applies_the_limits_of_the_listener_and_another_certificate(path: Path) -> None:
+    pair = trustme.CA().issue_cert("mx.ours.example")
+    pair.private_key_and_cert_chain_pem.write_to_path(path.parent / "pair.pem")
+    (path.parent / "pair.pem").chmod(0o600)
+    async with running(path) as (service, log):
+        before = service._certificate.current()
+        write(path, '[limits]\nerrors = 3\nline_length = 998\n[tls]\ncertificate = "pair.pem"\nkey = "pair.pem"')
+        assert (await hang_up(log))["outcome"] == "done"
+        options = service._listener._options
+        assert (options.limits.errors, options.limits.line_length) == (3, 998)
+        assert options.tls is not None
+        assert options.tls() is service._certificate.current() is not before
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ("[limits]\nrecipients = 1", "limits.recipients"),
         ('[log]\nlevel = "debug"', "log: changed: restart the gateway"),
+        ('[tls]\ncertificate = "missing.pem"\nkey = "missing.pem"', "missing.pem"),
         ('[delivery]\nsmarthost = "smtp://mail.example:587"', "delivery.smarthost"),
     ],
 )

@@ -14,14 +14,15 @@ _QUOTED = 4  # replies quoted in one answer; the log has them all
 
 
 def answer(outcomes: Sequence[Outcome], message_id: str) -> Reply:
-    """Decide the reply to the dot. No outcome at all (everything discarded) counts as accepted."""
+    """Decide the reply to the dot. What was discarded counts as delivered, by nobody."""
     open_ones = [o for o in outcomes if o.verdict in (Verdict.DEFERRED, Verdict.RUNNING)]
     refused = [o for o in outcomes if o.verdict is Verdict.REFUSED]
     if open_ones:
         return _temporary(open_ones, message_id)
     if refused:
         return _permanent(refused, partly=len(refused) < len(outcomes), message_id=message_id)
-    return Reply(250, "2.0.0", f"Forwarded, id {message_id}" if outcomes else f"Accepted, id {message_id}")
+    forwarded = any(outcome.remote for outcome in outcomes)
+    return Reply(250, "2.0.0", f"{'Forwarded' if forwarded else 'Accepted'}, id {message_id}")
 
 
 def _temporary(outcomes: Sequence[Outcome], message_id: str) -> Reply:

@@ -33,6 +33,13 @@ class _Window:
         while self.groups and self.groups[0].latest <= until:
             self.total -= self.groups.popleft().count
 
+    def take_back(self) -> None:
+        if self.groups:
+            self.total -= 1
+            self.groups[-1].count -= 1
+            if not self.groups[-1].count:
+                self.groups.pop()
+
     def add(self, now: float, grain: float) -> None:
         self.total += 1
         if self.groups and now - self.groups[-1].first < grain:
@@ -67,6 +74,11 @@ class SlidingLimiter:
             return False
         window.add(now, seconds / _EXACT if limit > _EXACT else 0)
         return True
+
+    def give_back(self, key: str) -> None:
+        """Take back the latest event that was counted."""
+        if window := self._windows.get(key):
+            window.take_back()
 
     def _window(self, key: str) -> _Window:
         window = self._windows.get(key)

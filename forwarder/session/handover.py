@@ -19,7 +19,7 @@ from forwarder.policy import answer
 from forwarder.policy.content import marks, objection
 from forwarder.ports import EventLog
 from forwarder.rewrite import headers, prepare
-from forwarder.rules import Discard, Forward, Place
+from forwarder.rules import Discard, Forward, Limit, Place
 from forwarder.session.examination import Examination
 from forwarder.session.gateway import Gateway
 from forwarder.session.verdict import judge, told
@@ -93,12 +93,15 @@ async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
     """Offer the message to every destination; give their outcomes, and ours for recipients that get none."""
     deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
     transaction = arrival.transaction
-    outcomes, routed = [], []
+    outcomes: list[Outcome] = []
+    routed: list[prepare.Routed] = []
+    counted: list[Limit] = []
     for one in transaction.accepted:
         if (ours := _own_outcome(gateway, one, looping, arrival.log)) is not None:
             outcomes.append(ours)
         elif isinstance(one.decision, Forward):
             routed.append(_routed(one, one.decision, arrival.log))
+            counted += _counted(gateway, one.decision)
     if routed:
         trace = headers.Trace(gateway.settings.hostname, transaction.id, gateway.clock.now(), arrival.hand)
         outgoing = Outgoing(
@@ -110,6 +113,9 @@ async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
             prepare.deliveries(routed, trace, results),
         )
         outcomes.extend(await gateway.courier.hand_on(outgoing, deadline))
+    if any(outcome.verdict is not Verdict.DELIVERED for outcome in outcomes):
+        for limit in counted:  # the sender comes again, and it shall count once
+            gateway.limiter.give_back(limit.key)
     return outcomes
 
 
@@ -126,16 +132,22 @@ def _own_outcome(gateway: Gateway, one: Accepted, looping: frozenset[bytes], log
         return Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "Discarded by a rule"))
     if headers.mark(one.recipient.address) in looping:
         return Outcome(Verdict.REFUSED, _LOOP)
-    if over := over_limit(gateway, one.decision, count=True):
+    if over := over_limit(gateway, one.decision):
         return Outcome(Verdict.DEFERRED, over)
     return None
 
 
-def over_limit(gateway: Gateway, decision: Forward, *, count: bool) -> Reply | None:
-    """Check the `limit` options of the rules that led here; each message counts once it has arrived."""
-    check = gateway.limiter.take if count else gateway.limiter.room
-    within = all(check(limit.key, limit.count, limit.seconds) for limit in decision.limits)
+def over_limit(gateway: Gateway, decision: Forward) -> Reply | None:
+    """Check the `limit` options of the rules that led here, without counting."""
+    within = all(gateway.limiter.room(limit.key, limit.count, limit.seconds) for limit in decision.limits)
     return None if within else _OVER_LIMIT
+
+
+def _counted(gateway: Gateway, decision: Forward) -> Sequence[Limit]:
+    """Count a message that is about to be handed on."""
+    for limit in decision.limits:
+        gateway.limiter.take(limit.key, limit.count, limit.seconds)
+    return decision.limits
 
 
 def places(path: Sequence[Place]) -> str | None:

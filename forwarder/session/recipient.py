@@ -37,7 +37,7 @@ def _local(gateway: Gateway, address: Address, sender: Address | None) -> Decisi
     """Decide about an address of a domain that we serve, or of this host itself."""
     today = gateway.clock.now().date()
     decision = gateway.rules.resolve(address, sender, today)
-    if not isinstance(decision, NotServed) or address.domain not in ("", gateway.settings.hostname, gateway.srs.domain):
+    if not isinstance(decision, NotServed) or address.domain not in (gateway.settings.hostname, gateway.srs.domain):
         return decision
     if address.key[0] not in _ROLES:
         return Refuse(Reply(550, "5.1.1", f"There is no mailbox <{address}> here"), ())

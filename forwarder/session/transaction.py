@@ -120,12 +120,15 @@ class Session:
             command = parse_rcpt(argument, smtputf8=transaction.options.smtputf8)
         except CommandError as error:
             return self._refuse(error.reply, "rcpt", command=argument)
-        decision = resolve(self._gateway, command.address, transaction.sender)
-        if isinstance(decision, Forward) and (over := over_limit(self._gateway, decision, count=False)):
-            return self._refuse(over, "rcpt", to=command.address, rule=places(decision.path))
+        address = command.address
+        if not address.domain:  # RFC 5321 4.5.1: the bare <Postmaster> is that of this host
+            address = Address(address.local, self._gateway.settings.hostname)
+        decision = resolve(self._gateway, address, transaction.sender)
+        if isinstance(decision, Forward) and (over := over_limit(self._gateway, decision)):
+            return self._refuse(over, "rcpt", to=address, rule=places(decision.path))
         if not isinstance(decision, (Forward, Discard)):
-            return self._refused_recipient(command.address, decision)
-        transaction.accepted.append(Accepted(Recipient(command.address, command.options), decision))
+            return self._refused_recipient(address, decision)
+        transaction.accepted.append(Accepted(Recipient(address, command.options), decision))
         return Reply(250, "2.1.5", "Recipient noted")
 
     def _refused_recipient(self, recipient: Address, decision: object) -> Reply:

@@ -7,6 +7,7 @@ from forwarder.model.reply import Reply
 from forwarder.policy.answer import answer
 
 TAKEN = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "queued as X"), "a.example[192.0.2.1]:25", remote=True)
+DISCARDED = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "Discarded by a rule"))
 UNKNOWN = Outcome(Verdict.REFUSED, Reply(550, "5.1.1", "no such user"), "b.example[192.0.2.2]:25", remote=True)
 FULL = Outcome(Verdict.REFUSED, Reply(552, "5.2.2", "over quota"), "c.example[192.0.2.3]:25", remote=True)
 BUSY = Outcome(Verdict.DEFERRED, Reply(421, "4.7.28", "slow down"), "d.example[192.0.2.4]:25", remote=True)
@@ -19,6 +20,8 @@ LOOP = Outcome(Verdict.REFUSED, Reply(554, "5.4.6", "Mail loop"))
     ("outcomes", "code", "enhanced", "said"),
     [
         ([], 250, "2.0.0", ["Accepted, id ID"]),
+        ([DISCARDED], 250, "2.0.0", ["Accepted, id ID"]),
+        ([DISCARDED, TAKEN], 250, "2.0.0", ["Forwarded, id ID"]),
         ([TAKEN], 250, "2.0.0", ["Forwarded, id ID"]),
         ([TAKEN, TAKEN], 250, "2.0.0", ["Forwarded, id ID"]),
         ([UNKNOWN], 550, "5.1.1", ["Refused, id ID", "b.example[192.0.2.2]:25 said: 550 5.1.1 no such user"]),

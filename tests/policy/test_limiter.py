@@ -96,3 +96,14 @@ def test_room_foretells_take_and_counts_nothing(steps: list[int], limit: int) ->
         foretold = limiter.room("key", limit, 30)
         assert limiter.room("key", limit, 30) == foretold
         assert limiter.take("key", limit, 30) == foretold
+
+
+@given(st.integers(1, 5), st.integers(0, 10))
+def test_what_is_given_back_was_never_taken(limit: int, given_back: int) -> None:
+    limiter = SlidingLimiter(FakeClock().monotonic)
+    while limiter.take("key", limit, 30):
+        pass
+    for _ in range(given_back):
+        limiter.give_back("key")
+    limiter.give_back("another")
+    assert sum(limiter.take("key", limit, 30) for _ in range(20)) == min(limit, given_back)

@@ -125,6 +125,27 @@ async def test_a_limit_counts_messages_not_questions(stage: Stage) -> None:
     assert await stage.say("RCPT TO:<few@ours.example>") == "250 2.1.5"
 
 
+async def test_a_limit_counts_a_message_that_is_retried_once(stage: Stage) -> None:
+    busy = Outcome(Verdict.DEFERRED, Reply(450, "4.2.1", "busy"), "mx[192.0.2.9]:25", remote=True)
+    stage.courier.outcome = lambda _: busy
+    for _ in range(5):
+        await stage.begin("<a@sender.example>", "<few@ours.example>")
+        assert (await stage.send()).code == 451
+    stage.courier.outcome = lambda _: DELIVERED
+    for _ in range(2):
+        await stage.begin("<a@sender.example>", "<few@ours.example>")
+        assert (await stage.send()).code == 250
+    await stage.begin()
+    assert await stage.say("RCPT TO:<few@ours.example>") == "450 4.7.1"
+
+
+async def test_the_bare_postmaster_has_this_hosts_loop_mark(stage: Stage) -> None:
+    await stage.begin("<a@sender.example>", "<postmaster>")
+    await stage.send()
+    head = stage.courier.messages[0].deliveries[0].head
+    assert head.startswith(b"Delivered-To: postmaster@mx.ours.example\r\n")
+
+
 async def test_a_limit_reached_between_rcpt_and_the_dot_defers(stage: Stage) -> None:
     other = Stage()
     object.__setattr__(other.gateway, "limiter", stage.gateway.limiter)
