@@ -39,6 +39,11 @@ class Line:
         """The TLS version, "" in clear text."""
         return self._connection.tls.version if self._connection.tls else ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it cannot be used again, although it was in order when it was laid down."""
+        return self._connection.ended
+
     async def carry(self, load: Load) -> None:
         """Offer a message and wait until every recipient is decided."""
         await self._run(self.client.begin(load.transaction), load)

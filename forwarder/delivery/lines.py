@@ -34,12 +34,13 @@ class Lines:
     def reuse(self, target: Target) -> Line | None:
         """Lend an idle line to that target, if there is one."""
         key = self._key(target, self._settings.tls)
-        found = self._pool.take(key, self._clock.monotonic())
-        if found is None:
-            return None
-        line, use = found
-        self._lent[line] = key, use
-        return line
+        while found := self._pool.take(key, self._clock.monotonic()):
+            line, use = found
+            if not line.ended:
+                self._lent[line] = key, use
+                return line
+            self._start(line.close())
+        return None
 
     async def open(self, target: Target, tls: TlsUse) -> Line:
         """Lend a new line; raise `ConnectionLost`."""
@@ -67,6 +68,9 @@ class Lines:
         key, use = self._lent.pop(line)
         if not line.client.idle:
             await line.close()
+            return
+        if line.client.outdated:  # whoever comes next is to hear what is offered now
+            self._hang_up([line])
             return
         self._hang_up(self._pool.put(key, line, use.once_more(), self._clock.monotonic()))
         if self._sweeper is None and len(self._pool):

@@ -108,6 +108,11 @@ class TcpConnection(asyncio.Protocol):
         secured = self._transport.get_extra_info("ssl_object") if self._transport else None
         return Tls(secured.version(), secured.cipher()[0]) if secured else None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the peer has closed or sent something unread: where nobody was asked, it cannot be used again."""
+        return self._ended or bool(self._received)
+
     async def read(self, timeout: float) -> bytes:
         """Give some octets that arrived; b"" once when the peer has closed."""
         while not self._received:

@@ -17,6 +17,7 @@ connection has to be closed.
 `Decided.elsewhere` says that the next hop took nothing over and that another host may be asked. After the last dot
 was sent nobody can know, so the recipient is deferred and must not be offered to another host in the same attempt.
 On a connection used again it is said of everything that happens before MAIL is answered: that speaks of the connection.
+So does an offer heard before: a message that does not fit it is refused by an offer of its own time only (`outdated`).
 
 What a server says in greeting, EHLO and STARTTLS is about us as a client and never refuses a message for good, but
 for "521" (RFC 7504 3): a server that takes no mail at all. Nothing that a server sends makes a method raise.
@@ -130,6 +131,7 @@ class Client:
     def __init__(self, name: str, tls: TlsUse) -> None:
         self.over = False
         self.mail_answered = False
+        self.outdated = False
         self.offer: Offer = NOTHING
         self._name = name
         self._tls = tls
@@ -302,13 +304,13 @@ class Client:
     def _start(self) -> None:
         transaction = self._transaction
         assert transaction is not None
-        if refusal := _unfit(transaction, self.offer):
-            self._decide_all(refusal)
+        refusals = _refusals(transaction, self.offer)
+        if refusals and self._used_again:
+            self.outdated = True
+            self._defer(_local(451, "4.4.2", "the next hop was asked long ago what it offers"), elsewhere=True)
             return
-        utf8 = Extension.SMTPUTF8 in self.offer
-        for index, recipient in enumerate(transaction.recipients):
-            if not (utf8 or recipient.address.is_ascii):
-                self._decide(index, _local(553, "5.6.7", "the next hop does not take addresses in UTF-8"))
+        for index, refusal in refusals.items():
+            self._decide(index, refusal)
         if self._undecided:
             self._plan.extend(_steps(transaction, self.offer, self._undecided, self._dirty))
             self._dirty = True
@@ -384,13 +386,16 @@ class Client:
         before_mail = not self._ready or (self._used_again and not self.mail_answered)
         # 421 4.7.x is about how much we send: asking its neighbour instead would make it worse.
         elsewhere = before_mail or not (dot_sent or reply.enhanced.startswith("4.7."))
-        for index in list(self._undecided):
-            del self._undecided[index]
-            verdict = Verdict.REFUSED if reply.code == _NO_MAIL_HERE else Verdict.DEFERRED
-            self._out.append(Decided(index, Outcome(verdict, reply, remote=remote), elsewhere))
+        self._defer(reply, remote=remote, elsewhere=elsewhere)
         self.over = True
         self._awaited.clear()
         self._plan.clear()
+
+    def _defer(self, reply: Reply, *, elsewhere: bool, remote: bool = False) -> None:
+        verdict = Verdict.REFUSED if reply.code == _NO_MAIL_HERE else Verdict.DEFERRED
+        for index in self._undecided:
+            self._out.append(Decided(index, Outcome(verdict, reply, remote=remote), elsewhere))
+        self._undecided.clear()
 
 
 _ON_REPLY: dict[Stage, Callable[[Client, Reply, _Step], None]] = {
@@ -414,6 +419,16 @@ def _local(code: int, enhanced: str, text: str) -> Reply:
 
 def _senseless(reply: Reply, command: str) -> Reply:
     return _local(451, "4.5.0", f"the next hop answered {command} with {reply.code}, which makes no sense")
+
+
+def _refusals(transaction: Transaction, offer: Offer) -> dict[int, Reply]:
+    """Give the recipients that a server which offers this need not be asked about, with the reason."""
+    if refusal := _unfit(transaction, offer):
+        return dict.fromkeys(range(len(transaction.recipients)), refusal)
+    if Extension.SMTPUTF8 in offer:
+        return {}
+    refusal = _local(553, "5.6.7", "the next hop does not take addresses in UTF-8")
+    return {n: refusal for n, one in enumerate(transaction.recipients) if not one.address.is_ascii}
 
 
 def _unfit(transaction: Transaction, offer: Offer) -> Reply | None:

@@ -71,6 +71,7 @@ class Hop:
     address: str = ""
     port: int = 0
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def verbs(self) -> list[str]:
@@ -80,6 +81,7 @@ class Hop:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.connections += 1
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -89,7 +91,13 @@ class Hop:
         finally:
             self.open -= 1
             self._tasks.discard(task)
+            self._writers.discard(writer)
             writer.transport.abort()
+
+    def speak_up(self, octets: bytes) -> None:
+        """Say something on every connection, unasked."""
+        for writer in self._writers:
+            writer.write(octets)
 
     async def stop(self) -> None:
         for task in list(self._tasks):

@@ -416,6 +416,42 @@ class TestReuse:
         assert outcome.verdict is D
         assert hop.connections == 2
 
+    async def test_those_that_spoke_up_meanwhile_are_not_asked(self) -> None:
+        async with listening(Hop(says={"DOT": [Trick.WAIT] * 2})) as hop, desk(hop.port) as ours:
+            sent = [asyncio.create_task(ours.send(message("me@inbox.test"))) for _ in range(2)]
+            async with asyncio.timeout(10):
+                while hop.verbs.count("DATA") < 2:
+                    await asyncio.sleep(0.01)
+            hop.go.set()
+            await asyncio.gather(*sent)
+            hop.speak_up(b"421 4.4.2 idle for too long\r\n")
+            await asyncio.sleep(0.05)
+            hop.lines.clear()
+            (outcome,) = await ours.send(message("me@inbox.test"))
+            assert (outcome.verdict, hop.verbs) == (D, ["EHLO", "MAIL", "RCPT", "DATA"])
+
+    NEW: Sequence[tuple[MailOptions | None, bytes, str]] = [
+        (None, b"\r\n" + b"x" * 98 + b"\r\n", "me@inbox.test"),
+        (None, b"\r\n\xc3\xa9\r\n", "me@inbox.test"),
+        (MailOptions(smtputf8=True), b"Subject: \xc3\xa9\r\n\r\n", "me@inbox.test"),
+        (MailOptions(smtputf8=True), BODY, "mé@inbox.test"),
+    ]
+
+    @pytest.mark.parametrize(("options", "content", "to"), NEW, ids=["size", "8-bit", "header", "address"])
+    async def test_only_what_is_offered_now_refuses(self, options: MailOptions | None, content: bytes, to: str) -> None:
+        """What was offered to an earlier message is asked again before it refuses one for good."""
+        small = [f"SIZE {len(HEAD + BODY)}"]
+        async with listening(Hop(offers=small)) as hop, desk(hop.port) as ours:
+            await ours.send(message("me@inbox.test"))
+            (refused,) = await ours.send(message(to, content=content, options=options))
+            hop.offers = ALL
+            (taken,) = await ours.send(message(to, content=content, options=options))
+            assert verdicts([refused, taken]) == [R, D]
+            assert (hop.connections, len(hop.taken)) == (3, 2)
+            async with asyncio.timeout(10):
+                while hop.open > 1:  # those with an old offer do not stay
+                    await asyncio.sleep(0.01)
+
     async def test_one_that_says_more_than_it_was_asked_is_not_used_again(self) -> None:
         async with listening(Hop(says={"DOT": [b"250 taken\r\n250 and another\r\n"]})) as hop, desk(hop.port) as ours:
             for _ in range(2):

@@ -21,6 +21,7 @@ class FakeConnection:
     """Says what it was given, one piece for each read; breaks at the write of that number."""
 
     tls: Tls | None = None
+    ended = False
 
     def __init__(self, says: list[bytes], breaks_at: int, last_words: bytes = b"") -> None:
         self.says = says

@@ -127,6 +127,31 @@ def test_the_end_of_data_comes_after_the_data(run: Run) -> None:
     run(play())
 
 
+@pytest.mark.parametrize("last_words", [b"", b"421 bye\r\n"])
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_became_of_it_while_nobody_looked_is_known(run: Run, last_words: bytes, closes: bool) -> None:
+    go = asyncio.Event()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hop\r\n")
+        await go.wait()
+        writer.write(last_words)
+        await writer.drain()
+        if closes:
+            writer.close()
+        await asyncio.Event().wait()
+
+    async def play() -> None:
+        async with connected(speak) as connection:
+            assert await connection.read(5) == b"220 hop\r\n"
+            assert not connection.ended
+            go.set()
+            await asyncio.sleep(0.05)
+            assert connection.ended is (closes or bool(last_words))
+
+    run(play())
+
+
 def test_nobody_listens(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

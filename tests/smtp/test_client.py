@@ -176,6 +176,9 @@ def test_a_refused_reset_is_the_end(play: Play) -> None:
     assert not play.client.mail_answered
 
 
+UTF8 = Recipient(Address("é", "x.test"))
+
+
 class TestUsedAgain:
     """A connection that has carried a message before: what ends it before MAIL is answered is no pause asked of us."""
 
@@ -200,6 +203,24 @@ class TestUsedAgain:
     def test_after_mail_it_is_of_the_message(self, play: Play) -> None:
         self.begun(play, *self.TAKEN).hear("250 ok", "421 4.7.0 too fast")
         assert (play.verdicts, play.elsewhere, play.client.mail_answered) == ([T], {False}, True)
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            transaction("b@x.test", size=1001),
+            replace(transaction("b@x.test"), recipients=(*transaction("b@x.test").recipients, UTF8)),
+        ],
+        ids=["size", "one of two recipients"],
+    )
+    def test_an_offer_heard_before_refuses_nobody(self, play: Play, second: Transaction) -> None:
+        play.do(play.client.begin(transaction("a@x.test")))
+        play.hear("220 hop", *self.TAKEN)
+        play.said.clear()
+        play.decided.clear()
+        play.do(play.client.begin(second))
+        assert (set(play.verdicts), play.elsewhere, play.client.mail_answered) == ({T}, {True}, False)
+        assert len(play.decided) == len(second.recipients)
+        assert (play.said, play.client.outdated, play.client.idle) == ([], True, True)
 
     def test_on_a_fresh_one_it_is_a_pause_asked_of_us(self, play: Play) -> None:
         play.do(play.client.begin(transaction("a@x.test")))
