@@ -206,11 +206,14 @@ class SmtpConnection(SMTP):
 
     async def _step(self) -> Reply | None:
         """Read one command and carry it out; None when its reply has been written already."""
+        if (enough := self._enough()) is not None:
+            return self._talk.refused(enough, "limit")
         command = await self._next_command()
+        self._commands += 1
         if isinstance(command, Reply):
-            return self._judge(b"", self._noted(command))
-        reply = await self._obey(command)
-        return reply and self._judge(command.verb, reply)
+            return self._noted(command)
+        self._idle_commands += command.verb in _IDLE_VERBS
+        return await self._obey(command)
 
     def _noted(self, reply: Reply) -> Reply:
         """Let the session log why it ends, unless it is we who stop."""
@@ -259,21 +262,19 @@ class SmtpConnection(SMTP):
             self._options.report(error)
             return INTERNAL
 
-    def _judge(self, verb: bytes, reply: Reply) -> Reply:
-        """Count; give the reply, or another in its place that ends a session which leads nowhere."""
-        self._commands += 1
-        self._idle_commands += verb in _IDLE_VERBS
-        self._errors += reply.code >= 500
-        if reply.close:
-            return reply
+    def _enough(self) -> Reply | None:
+        """Give the last word for a session that leads nowhere. It comes after the reply that was due (RFC 5321 3.8):
+        in place of that it would lose a verdict, and bring a message that was taken a second time.
+        """
         for count, most, last in (
             (self._errors, self._limits.errors, TOO_MANY_ERRORS),
             (self._idle_commands, self._limits.idle_commands, TOO_MANY_IDLE),
             (self._commands, self._limits.commands, TOO_MANY_COMMANDS),
+            (self._auth_attempts, self._limits.auth_attempts, TOO_MANY_AUTH),
         ):
             if count >= most:
-                return self._talk.refused(last, "limit")
-        return reply
+                return last
+        return None
 
     # Verbs.
 
@@ -340,8 +341,6 @@ class SmtpConnection(SMTP):
     async def _auth(self, _: bytes) -> Reply:
         """Refuse: nobody logs in here (RFC 4954 4)."""
         self._auth_attempts += 1
-        if self._auth_attempts >= self._limits.auth_attempts:
-            return self._talk.refused(TOO_MANY_AUTH, "auth")
         if self._talk.in_transaction:
             return Reply(503, "5.5.1", "AUTH is not allowed within a transaction")
         if not self._secured:
@@ -419,6 +418,7 @@ class SmtpConnection(SMTP):
         return False
 
     def _say(self, reply: Reply) -> None:
+        self._errors += reply.code >= 500
         self._outgoing.append(encode(reply))
 
     async def _flush(self) -> None:

@@ -125,9 +125,9 @@ async def test_row_11_many_auth(serve: Serve, way: Way) -> None:
     house = await serve()
     async with house.client(way) as client:
         await client.greet()
-        for _ in range(4):
+        for _ in range(5):
             await client.ask("AUTH LOGIN", "538")
-        await client.ask("AUTH LOGIN", "421 4.7.0")
+        await client.expect("421 4.7.0 Too many attempts")
         await client.ended()
 
 
@@ -146,9 +146,9 @@ async def test_row_13_commands_that_lead_nowhere(serve: Serve, line: str) -> Non
     house = await serve(replace(PROMPT, idle_commands=10))
     async with house.client() as client:
         await client.greet()
-        for _ in range(8):
+        for _ in range(9):
             await client.ask(line, "2")
-        await client.ask(line, "421 4.7.0")
+        await client.expect("421 4.7.0 Too many commands that lead nowhere")
         await client.ended()
 
 
@@ -200,9 +200,33 @@ async def test_row_13_commands_have_an_end(serve: Serve) -> None:
     async with house.client() as client:
         await client.greet()
         await client.ask("MAIL FROM:<a@sender.example>", "250")
-        for _ in range(3):
+        for _ in range(4):
             await client.ask("RCPT TO:<me@ours.example>", "250")
-        await client.ask("RCPT TO:<me@ours.example>", "421 4.7.0")
+        await client.expect("421 4.7.0 Too many commands in one session")
+        await client.ended()
+
+
+async def test_row_13_the_reply_to_the_dot_is_the_real_one(serve: Serve, way: Way) -> None:
+    """A message that was taken must not be sent again because the session ends."""
+    house = await serve(replace(PROMPT, commands=4))
+    async with house.client(way) as client:
+        await client.greet()
+        await client.deliver()
+        await client.expect("421 4.7.0 Too many commands in one session")
+        await client.ended()
+    assert len(house.received) == 1
+    assert [(event["stage"], event["code"]) for event in house.stage.log.named("reject")] == [("limit", 421)]
+
+
+async def test_row_13_the_last_verdict_is_told_too(serve: Serve, way: Way) -> None:
+    house = await serve(replace(PROMPT, errors=2), message_size=20)
+    async with house.client(way) as client:
+        await client.greet()
+        await client.ask("BOGUS", "500")
+        await client.begin()
+        await client.send(b"x" * 30 + b"\r\n.\r\nNOOP\r\n")
+        await client.expect("552 5.3.4")
+        await client.expect("421 4.7.0 Too many errors")
         await client.ended()
 
 
@@ -610,7 +634,7 @@ async def test_row_27_many_recipients(serve: Serve) -> None:
         await client.send(b"RCPT TO:<me@ours.example>\r\n" * 2000)
         for _ in range(100):
             await client.expect("250")
-        for _ in range(897):
+        for _ in range(898):
             await client.expect("452 4.5.3")
         await client.expect("421 4.7.0")
 
@@ -619,9 +643,9 @@ async def test_row_27_many_errors(serve: Serve, way: Way) -> None:
     house = await serve()
     async with house.client(way) as client:
         await client.expect("220")
-        for _ in range(19):
+        for _ in range(20):
             await client.ask("BOGUS", "500 5.5.1")
-        await client.ask("BOGUS", "421 4.7.0")
+        await client.expect("421 4.7.0 Too many errors")
         await client.ended()
 
 
