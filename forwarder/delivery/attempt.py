@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from forwarder.delivery.judge import Judge
 from forwarder.delivery.line import Line, Load
 from forwarder.delivery.lines import Lines
 from forwarder.delivery.route import Router, Target, Unroutable, Way
@@ -41,14 +42,14 @@ class Attempt:
         parcel: Parcel,
         router: Router,
         lines: Lines,
-        tls: TlsUse,
+        judge: Judge,
         decided: Callable[[int, Outcome], None],
         log: EventLog,
     ) -> None:
         self._parcel = parcel
         self._router = router
         self._lines = lines
-        self._tls = tls
+        self._judge = judge
         self._decided = decided
         self._log = log
         self._open = list(range(len(parcel.transaction.recipients)))
@@ -84,8 +85,8 @@ class Attempt:
         used = self._lines.reuse(target)
         if used and not await self._died(used):
             return
-        fresh = await self._connect(target, self._tls)
-        if fresh and fresh.handshake_failed and self._open and self._tls is TlsUse.OPPORTUNISTIC:
+        fresh = await self._connect(target, self._lines.tls)
+        if fresh and fresh.handshake_failed and self._open and self._lines.tls is TlsUse.OPPORTUNISTIC:
             await self._connect(target, TlsUse.NEVER)
 
     async def _died(self, line: Line) -> bool:
@@ -112,7 +113,8 @@ class Attempt:
         failures = []
 
         def decided(one: Decided) -> None:
-            outcome = replace(one.outcome, relay=str(line.target), tls=line.tls)
+            named = replace(one.outcome, relay=str(line.target), tls=line.tls)
+            outcome = self._judge.judge(named, self._log)
             if one.elsewhere:
                 failures.append(outcome)
             else:

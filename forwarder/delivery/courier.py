@@ -17,11 +17,11 @@ caller's, retrying the spool's. Nothing that a next hop, DNS or the disk does ma
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from weakref import WeakSet
 
 from forwarder.delivery.attempt import Attempt, Parcel
-from forwarder.delivery.classify import our_fault
+from forwarder.delivery.judge import Judge
 from forwarder.delivery.lines import Lines
 from forwarder.delivery.memory import Key, Memory, key_of
 from forwarder.delivery.route import Router, Way
@@ -89,6 +89,7 @@ class CutThroughCourier:
         self._router = Router(settings, resolver, randomness)
         self._lines = Lines(settings, dialer, clock)
         self._retired: WeakSet[Lines] = WeakSet()  # one is gone when no attempt and no idle connection holds it
+        self._judge = Judge(clock)
         self._memory = Memory(clock, seconds=settings.remember)
         self._answered = Memory(clock, _ANSWERED, _ANSWERED_AGE)
         self._running: dict[Key, _Promise] = {}  # those whose caller could not be told of a success
@@ -197,9 +198,9 @@ class CutThroughCourier:
 
     def _attempt(self, job: _Job) -> Attempt:
         def decided(index: int, outcome: Outcome) -> None:
-            self._settle(job, job.promises[index], _judged(outcome, job.log))
+            self._settle(job, job.promises[index], outcome)
 
-        return Attempt(job.parcel, self._router, self._lines, self._settings.tls, decided, job.log)
+        return Attempt(job.parcel, self._router, self._lines, self._judge, decided, job.log)
 
     def _call_off(self, job: _Job) -> None:
         """Take a job back that had no turn by the deadline."""
@@ -258,14 +259,6 @@ class CutThroughCourier:
             tls=outcome.tls or None,
             seconds=round(seconds, 3),
         )
-
-
-def _judged(outcome: Outcome, log: EventLog) -> Outcome:
-    """Take back a refusal that speaks of us: the sender is to try again while the operator is told."""
-    if outcome.verdict is not Verdict.REFUSED or not outcome.remote or not (reason := our_fault(outcome.reply)):
-        return outcome
-    log.event("alert", component="delivery", relay=outcome.relay, text=f"refused because {reason}: {outcome.reply}")
-    return replace(outcome, verdict=Verdict.DEFERRED)
 
 
 def _new(key: Key, delivery: Delivery) -> _Promise:

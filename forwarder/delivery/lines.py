@@ -31,6 +31,11 @@ class Lines:
         self._background: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
+    @property
+    def tls(self) -> TlsUse:
+        """How connections are encrypted by the settings."""
+        return self._settings.tls
+
     def reuse(self, target: Target) -> Line | None:
         """Lend an idle line to that target, if there is one."""
         key = self._key(target, self._settings.tls)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from forwarder.delivery.settings import CourierSettings
 from forwarder.model.destination import Hop as NextHop
 from forwarder.model.outcome import Verdict
@@ -19,6 +21,28 @@ async def test_a_refusal_of_us_is_temporary_and_alerts() -> None:
     assert str(outcome.reply) == BLOCKED
     (alert,) = ours.log.named("alert")
     assert "block list" in str(alert["text"])
+
+
+@pytest.mark.parametrize("verb", ["GREETING", "EHLO"])
+async def test_what_is_said_of_us_before_mail_alerts_although_another_host_stands_in(verb: str) -> None:
+    says: dict[str, list[Answer]] = {verb: [BLOCKED] * 2, "HELO": [BLOCKED] * 2}
+    async with (
+        listening(Hop()) as second,
+        listening(Hop(says=says), "127.0.0.2", second.port),
+        desk(second.port) as ours,
+    ):
+        outcomes = [*await ours.send(message("a@two.test")), *await ours.send(message("a@two.test"))]
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.DELIVERED] * 2
+    (alert,) = ours.log.named("alert")
+    assert (alert["relay"], alert["component"]) == (f"first.two.test[127.0.0.2]:{second.port}", "delivery")
+    assert "block list" in str(alert["text"])
+
+
+async def test_what_is_said_of_us_before_mail_alerts_where_nobody_stands_in() -> None:
+    async with listening(Hop(says={"GREETING": [BLOCKED]})) as hop, desk(hop.port) as ours:
+        outcomes = await ours.send(message("a@inbox.test", "b@inbox.test"))
+    assert [(one.verdict, str(one.reply)) for one in outcomes] == [(Verdict.DEFERRED, BLOCKED)] * 2
+    assert len(ours.log.named("alert")) == 1
 
 
 async def test_a_refusal_of_the_recipient_stays_one() -> None:
