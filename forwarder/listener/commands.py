@@ -34,7 +34,7 @@ _UNIMPLEMENTED = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`verb` in upper case, `argument` without surrounding spaces."""
+    """`verb` in upper case, `argument` without spaces before it and white space after it."""
 
     verb: bytes
     argument: bytes
@@ -44,7 +44,7 @@ def read_command(line: bytes) -> Command | Reply:
     """Read one line, which ends in LF."""
     if not line.endswith(b"\r\n"):
         return BARE_LF  # RFC 5321 2.3.8
-    verb, _, argument = line[:-2].partition(b" ")
+    verb, _, argument = line[:-2].rstrip(b" \t").partition(b" ")  # RFC 5321 4.1.1: tolerate trailing white space
     verb = verb.upper()  # RFC 5321 2.4: without regard to case
     if verb in _HTTP:
         return NOT_HTTP
@@ -52,7 +52,7 @@ def read_command(line: bytes) -> Command | Reply:
         return CONTROLS
     if _CONTROLS.search(argument):
         return CONTROLS_IN_ARGUMENT
-    return Command(verb, argument.strip(b" ")) if verb else EMPTY
+    return Command(verb, argument.lstrip(b" ")) if verb else EMPTY
 
 
 def refusal(verb: bytes) -> Reply:

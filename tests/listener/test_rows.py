@@ -441,7 +441,7 @@ async def test_row_22_bdat(serve: Serve, way: Way) -> None:
         b"EHLO c\r.example",
         b"EHLO \x1b[31mc.example",
         b"HELO \x7fc",
-        b"NOOP \t",
+        b"NOOP \ta",
     ],
     ids=repr,
 )

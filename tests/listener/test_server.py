@@ -39,6 +39,21 @@ async def test_a_dialogue(serve: Serve, way: Way, host: str) -> None:
     assert house.stage.log.named("connect")[0]["local"] == host
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", " \t "], ids=repr)
+async def test_white_space_at_the_end_of_a_line(serve: Serve, way: Way, blank: str) -> None:
+    """RFC 5321 4.1.1: it should be tolerated."""
+    house = await serve()
+    async with house.client(way) as client:
+        await client.expect("220")
+        for line in ["EHLO c.example", "MAIL FROM:<a@sender.example>", "RCPT TO:<me@ours.example>", "NOOP"]:
+            await client.ask(line + blank, "250")
+        await client.ask("DATA" + blank, "354")
+        await client.send(b"Subject: x \t\r\n.\r\n")
+        await client.expect("250")
+        await client.ask("QUIT" + blank, "221")
+    assert house.received == [b"Subject: x \t\r\n"]
+
+
 @pytest.mark.parametrize("verb", ["EXPN", "TURN", "SEND", "SOML", "SAML", "ETRN"])
 async def test_refused_by_name(serve: Serve, way: Way, verb: str) -> None:
     house = await serve()
