@@ -71,12 +71,19 @@ async def hand_over(gateway: Gateway, arrival: Arrival) -> Reply:
         return reply
     found = await examination.finish()
     verdict = judge(gateway.settings.checks, found)
-    arrival.log.event("authenticated", **told(found, verdict))
+    arrival.log.event("authenticated", **told(found, verdict), own=_own_domain(gateway, found))
     if verdict.reply is not None:
         return verdict.reply
     results = authentication_results(gateway.settings.hostname, found, verdict.disposition.value)
     outcomes = await _hand_on(gateway, _cleaned(gateway, arrival, header, found), marks(header), results)
     return answer.answer(outcomes, arrival.transaction.id)
+
+
+def _own_domain(gateway: Gateway, found: Authentication) -> str | None:
+    """Name the domain of ours that a message from outside says to be from: worth a look where it is no DMARC pass."""
+    claimed = [found.dmarc.from_domain] if found.dmarc else []
+    claimed += [found.sender.domain] if found.sender else []
+    return next((domain for domain in claimed if domain in gateway.rules.domains), None)
 
 
 def _cleaned(gateway: Gateway, arrival: Arrival, header: Header, found: Authentication) -> Arrival:

@@ -370,6 +370,20 @@ async def test_the_reverse_name_is_believed_only_if_it_points_back(stage: Stage)
     assert b"(mail.sender.example [192.0.2.1])" in other.courier.messages[0].deliveries[0].head
 
 
+@pytest.mark.parametrize(
+    ("sender", "author", "own"),
+    [
+        ("<a@sender.example>", b"me@ours.example", "ours.example"),
+        ("<me@ours.example>", b"a@sender.example", "ours.example"),
+        ("<a@sender.example>", b"a@sender.example", None),
+    ],
+)
+async def test_mail_from_our_own_domains_is_told(stage: Stage, sender: str, author: bytes, own: str | None) -> None:
+    await stage.begin(sender, "<me@ours.example>")
+    assert (await stage.send(b"From: " + author + b"\r\n\r\n")).code == 250
+    assert stage.log.named("authenticated")[0].get("own") == own
+
+
 async def test_vrfy_confirms_nobody(stage: Stage) -> None:
     assert stage.session.vrfy(b"me@ours.example") == stage.session.vrfy(b"nobody@ours.example")
     assert stage.session.vrfy(b"").code == 252
