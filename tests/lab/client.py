@@ -7,8 +7,10 @@ strictly: a line that is no reply line is an `AssertionError`, and so is the end
 import re
 import socket
 import ssl
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
@@ -39,12 +41,15 @@ def stuff(octets: bytes) -> bytes:
 
 
 class Client:
-    """One connection to a host, opened and greeted."""
+    """One connection to a host, opened and greeted. `preface` goes before the greeting, such as a PROXY header."""
 
-    def __init__(self, world: World, host: Host, source: Host | None = None, *, timeout: float = 20) -> None:
+    def __init__(
+        self, world: World, host: Host, source: Host | None = None, *, timeout: float = 20, preface: bytes = b""
+    ) -> None:
         self._socket = world.connect(host, source, timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a write is a segment
         self._incoming = self._socket.makefile("rb")
+        self.write(preface)
         self.greeting = self.read()
 
     def __enter__(self) -> Self:
@@ -121,6 +126,21 @@ class Client:
             return answer
         self.write(stuff(octets))
         return self.read()
+
+
+def proxy_v1(address: str) -> bytes:
+    """Give the line of a load balancer that speaks for this client (PROXY protocol, version 1)."""
+    client = ip_address(address)
+    family, ours = ("TCP4", "192.0.2.25") if client.version == 4 else ("TCP6", "2001:db8::25")
+    return f"PROXY {family} {client} {ours} 40000 25\r\n".encode()
+
+
+def proxy_v2(address: str) -> bytes:
+    """Give the same in the binary form (version 2)."""
+    client = ip_address(address)
+    family, ours = (0x11, "192.0.2.25") if client.version == 4 else (0x21, "2001:db8::25")
+    addresses = client.packed + ip_address(ours).packed + struct.pack("!HH", 40_000, 25)
+    return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", 0x21, family, len(addresses)) + addresses
 
 
 def send_once(world: World, host: Host, envelope: tuple[str, str], octets: bytes, source: Host | None = None) -> Answer:

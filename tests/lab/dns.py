@@ -1,8 +1,8 @@
 """The lab's name server: the small one of `deploy.demo.zone`, on sockets of the lab, changed while it runs.
 
 `add`, `replace` and `trouble` change the table at any moment; what a program under test has cached is its own
-affair, so tests give each scene names of its own. The server stands for the whole internet. Left out on purpose:
-everything that `Zone` leaves out.
+affair, so tests give each scene names of its own. `stand_in` lets something else answer. The server stands for the
+whole internet. Left out on purpose: everything that `Zone` leaves out.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ class Dns:
         self._table: dict[str, dict[str, list[str]]] = {}
         self._troubles: dict[str, Trouble] = {}
         self._zone = Zone({})
+        self._stand_in: Callable[[bytes], bytes | None] | None = None
         self._udp, self._tcp = udp, tcp
         self._wake, self._sleeper = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="lab-dns", daemon=True)
@@ -61,6 +63,13 @@ class Dns:
             self._troubles[name] = trouble
         self._zone.replace(self._table, self._troubles)
 
+    def stand_in(self, answer: Callable[[bytes], bytes | None] | None) -> None:
+        """Let this function answer every question in place of the table (None: nothing); None ends that."""
+        self._stand_in = answer
+
+    def _answer(self, wire: bytes, *, tcp: bool = False) -> bytes | None:
+        return self._stand_in(wire) if self._stand_in is not None else self._zone.answer(wire, tcp=tcp)
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -84,7 +93,7 @@ class Dns:
 
     def _serve_datagram(self) -> None:
         wire, client = self._udp.recvfrom(4096)
-        if response := self._zone.answer(wire):
+        if response := self._answer(wire):
             self._udp.sendto(response, client)
 
     def _serve_stream(self) -> None:
@@ -92,6 +101,6 @@ class Dns:
         stream.settimeout(_READ_TIMEOUT)
         with stream, stream.makefile("rb") as incoming:
             while len(size := incoming.read(2)) == 2:
-                response = self._zone.answer(incoming.read(struct.unpack("!H", size)[0]), tcp=True)
+                response = self._answer(incoming.read(struct.unpack("!H", size)[0]), tcp=True)
                 if response:
                     stream.sendall(struct.pack("!H", len(response)) + response)

@@ -123,6 +123,7 @@ class Hop:
                 stream, _ = listener.accept()
             except OSError:
                 return
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # replies to pipelined commands go at once
             self.connections += 1
             self._open.add(stream)
             self._start(self._talk, stream)

@@ -95,6 +95,13 @@ class World:
             self.dns.add(domain, "MX", f"10 {name}.")
         return Host(name, address, self.port)
 
+    def visitor(self, address: str) -> Host:
+        """Give a host of this very address, without names; it may be one of those that exist. Needs a namespace."""
+        assert self.isolated
+        length, *rest = ["128", "nodad"] if ":" in address else ["32"]
+        self._ip("addr", "replace", f"{address}/{length}", "dev", "lo", *rest)
+        return Host(address, address, self.port)
+
     def bind(self, address: tuple[str, int], kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
         """Make a socket inside this world, bound to an address; streams listen."""
         with self.entered():
