@@ -92,8 +92,13 @@ class ConnectionLost(Exception):  # noqa: N818 - the field's word for it
     """The connection could not be made, timed out or ended; the text says which, without octets of the peer."""
 
 
+class TimedOut(ConnectionLost):
+    """The peer was too slow."""
+
+
 class Connection(Protocol):
-    """One outgoing connection. Every method raises `ConnectionLost`; time-outs are in seconds."""
+    """One outgoing connection. Every method raises `ConnectionLost`, and `TimedOut` where time-outs, which are in
+    seconds, are the reason."""
 
     @property
     def tls(self) -> Tls | None:
@@ -110,7 +115,7 @@ class Connection(Protocol):
         ...
 
     async def write(self, pieces: Iterable[bytes], timeout: float) -> None:
-        """Send; the time-out is for each piece to be taken."""
+        """Send; the time-out is for each piece to be taken whole, up to a bounded rest that is kept for the peer."""
         ...
 
     async def start_tls(self, host: str, timeout: float) -> None:

@@ -35,7 +35,7 @@ class Parcel:
 
 
 class Attempt:
-    """One attempt. `decided` is called with the index of a recipient and its outcome."""
+    """One attempt, begun when it is made. `decided` is called with the index of a recipient and its outcome."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Attempt:
         self._log = log
         self._open = list(range(len(parcel.transaction.recipients)))
         self._failure: Outcome | None = None
+        self._until = lines.last_moment()
 
     async def run(self) -> None:
         """Decide every recipient."""
@@ -63,6 +64,8 @@ class Attempt:
                     await self._offer(target)
                     if not self._open:
                         return
+                    if self._lines.is_past(self._until):  # whoever is next would have no time
+                        break
         except Unroutable as unroutable:
             self._failure = self._failure or unroutable.outcome
         assert self._failure is not None  # a target that decides not everybody leaves its reason
@@ -122,7 +125,7 @@ class Attempt:
                 self._decided(asked[one.recipient], outcome)
 
         try:
-            await line.carry(Load(self._transaction(asked), self._pieces, decided))
+            await line.carry(Load(self._transaction(asked), self._pieces, decided, self._until))
         finally:
             await self._lines.give_back(line)
         return failures[0] if failures else None

@@ -36,6 +36,14 @@ class Lines:
         """How connections are encrypted by the settings."""
         return self._settings.tls
 
+    def last_moment(self) -> float:
+        """Say when an attempt that begins now has to end, by the clock's monotonic seconds."""
+        return self._clock.monotonic() + self._settings.timeouts.attempt
+
+    def is_past(self, moment: float) -> bool:
+        """Whether it is that late, by the clock's monotonic seconds."""
+        return self._clock.monotonic() >= moment
+
     def reuse(self, target: Target) -> Line | None:
         """Lend an idle line to that target, if there is one."""
         key = self._key(target, self._settings.tls)
@@ -58,7 +66,7 @@ class Lines:
         except ConnectionLost:
             self._shunned[target] = self._clock.monotonic() + self._settings.limits.shun
             raise
-        line = Line(target, connection, Client(self._settings.ehlo_name, tls), timeouts)
+        line = Line(target, connection, Client(self._settings.ehlo_name, tls), timeouts, self._clock)
         self._lent[line] = key, Use(self._clock.monotonic())
         return line
 

@@ -30,6 +30,7 @@ class Timeouts:
     content: float = 180.0  # for each piece
     dot: float = 600.0
     quit: float = 5.0  # courtesy: nothing depends on it
+    attempt: float = 3600.0  # for one message to one next hop in all, however slowly it goes on
 
     def of(self, stage: Stage) -> float:
         """Give the time-out for what is waited for."""

@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from typing import cast
 
 from forwarder.model.envelope import Tls
-from forwarder.ports import ConnectionLost
+from forwarder.ports import ConnectionLost, TimedOut
 
 _READ_AHEAD = 65_536  # octets held before the peer has to wait
 
@@ -47,7 +47,7 @@ class TcpDialer:
             async with asyncio.timeout(timeout):
                 _, connection = await loop.create_connection(TcpConnection, address, port, local_addr=local)
         except TimeoutError:
-            raise ConnectionLost(f"timed out after {timeout:g} s") from None
+            raise TimedOut(f"timed out after {timeout:g} s") from None
         except OSError as error:
             raise ConnectionLost(_reason(error)) from None
         return connection
@@ -115,12 +115,13 @@ class TcpConnection(asyncio.Protocol):
 
     async def read(self, timeout: float) -> bytes:
         """Give some octets that arrived; b"" once when the peer has closed."""
+        until = _in(timeout)
         while not self._received:
             if self._failure:
                 raise ConnectionLost(self._failure)
             if self._ended:
                 return b""
-            await self._wait(timeout)
+            await self._wait(until, timeout)
         octets = bytes(self._received)
         self._received.clear()
         if len(octets) >= _READ_AHEAD and self._transport:
@@ -128,12 +129,13 @@ class TcpConnection(asyncio.Protocol):
         return octets
 
     async def write(self, pieces: Iterable[bytes], timeout: float) -> None:
-        """Send; the time-out is for each piece to be taken."""
+        """Send; the time-out is for each piece to be taken whole, up to a bounded rest that is kept for the peer."""
         for piece in pieces:
+            until = _in(timeout)
             self._open().write(piece)
-            while not self._writable:
+            while not self._writable:  # whatever wakes us meanwhile, such as octets from the peer
                 self._open()
-                await self._wait(timeout)
+                await self._wait(until, timeout)
 
     async def start_tls(self, host: str, timeout: float) -> None:
         """Shake hands as a client, `host` as the server name; whatever had been read ahead in clear text is dropped."""
@@ -147,7 +149,7 @@ class TcpConnection(asyncio.Protocol):
                 secured = await loop.start_tls(transport, self, _context(), server_hostname=name)
         except TimeoutError:
             await self.close()
-            raise ConnectionLost(f"the TLS handshake timed out after {timeout:g} s") from None
+            raise TimedOut(f"the TLS handshake timed out after {timeout:g} s") from None
         except (OSError, ssl.SSLError) as error:
             await self.close()
             raise ConnectionLost(f"the TLS handshake failed: {_reason(error)}") from None
@@ -166,19 +168,23 @@ class TcpConnection(asyncio.Protocol):
             raise ConnectionLost(self._failure or "connection closed")
         return self._transport
 
-    async def _wait(self, timeout: float) -> None:
+    async def _wait(self, until: float, timeout: float) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(until):
                 await self._waiter
         except TimeoutError:
-            raise ConnectionLost(f"timed out after {timeout:g} s") from None
+            raise TimedOut(f"timed out after {timeout:g} s") from None
         finally:
             self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _in(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
 
 
 @cache

@@ -11,7 +11,8 @@ up to and with DATA (RFC 2920 3.1), otherwise one. So both ways of talking are o
 
 Events in: `begin`, `receive`, `secured`, `dot_sent`, `lost`, `leave`. Each gives the commands that the shell has to
 carry out in order: octets to send, a handshake, the content, and `Decided`, exactly one for each recipient. `stage`
-says what is waited for, which is also the time-out that applies; it is None when nothing is. `over` says that the
+says what is waited for, which is also the time-out that applies, anew with each reply that is complete (`answered`
+counts them) and not with each octet; it is None when nothing is waited for. `over` says that the
 connection has to be closed.
 
 `Decided.elsewhere` says that the next hop took nothing over and that another host may be asked. After the last dot
@@ -132,6 +133,7 @@ class Client:
         self.over = False
         self.mail_answered = False
         self.outdated = False
+        self.answered = 0
         self.offer: Offer = NOTHING
         self._name = name
         self._tls = tls
@@ -238,6 +240,7 @@ class Client:
             self._end(reply, remote=True)
             return
         self._awaited.popleft()
+        self.answered += 1
         _ON_REPLY[step.stage](self, reply, step)
 
     # The session

@@ -219,6 +219,16 @@ class TestOtherHosts:
         assert outcome.verdict is D
         assert "connection refused" in str(ours.log.named("attempt")[0]["reply"])
 
+    async def test_nobody_else_is_asked_when_the_attempt_took_too_long(self) -> None:
+        async with (
+            listening(Hop()) as second,
+            listening(Hop(says={"MAIL": [Trick.SILENT]}), "127.0.0.2", second.port),
+            desk(second.port, timeouts=Timeouts(attempt=0.3)) as ours,
+        ):
+            (outcome,) = await ours.send(message("me@two.test"))
+        assert (outcome.verdict, second.connections) == (T, 0)
+        assert "the attempt took longer than 0.3 s" in outcome.reply.text
+
     @pytest.mark.parametrize("answer", [Trick.CLOSE, Trick.SILENT, "354 go ahead", b"\x00\r\n"])
     async def test_nobody_else_is_asked_after_the_dot(self, answer: Answer) -> None:
         async with (

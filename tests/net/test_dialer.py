@@ -1,10 +1,11 @@
 """Outgoing connections over real sockets, on both event loops."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import pytest
@@ -12,7 +13,7 @@ import trustme
 import uvloop
 
 from forwarder.net.dialer import TcpConnection, TcpDialer
-from forwarder.ports import Connection, ConnectionLost, Dialer
+from forwarder.ports import Connection, ConnectionLost, Dialer, TimedOut
 
 Serve: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -209,6 +210,60 @@ def test_writing_waits_for_the_peer_and_times_out(run: Run) -> None:
             assert pieces < 500  # what kernels hold, and no more: nothing piles up in this process
 
     run(play())
+
+
+def test_octets_of_a_peer_that_takes_none_are_no_progress(run: Run) -> None:
+    async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads as well
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+
+    async def play() -> None:
+        async with connected(dribble) as connection, asyncio.timeout(10):
+            with pytest.raises(TimedOut, match=r"^timed out after 0\.2 s$"):
+                await connection.write((b"x" * 65_536 for _ in range(1000)), 0.2)
+
+    run(play())
+
+
+def test_single_octets_taken_are_no_progress(run: Run) -> None:
+    """A block has to be taken whole; each that is has a time-out of its own."""
+
+    async def sip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bare = writer.get_extra_info("socket")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads as well
+        while True:
+            await asyncio.sleep(0.02)
+            with suppress(BlockingIOError):
+                os.read(bare.fileno(), 1)
+
+    async def play() -> None:
+        async with connected(sip) as connection, asyncio.timeout(10):
+            with pytest.raises(TimedOut, match=r"^timed out after 0\.2 s$"):
+                await connection.write((b"x" * 65_536 for _ in range(1000)), 0.2)
+
+    run(play())
+
+
+def test_every_block_has_a_time_out_of_its_own(run: Run) -> None:
+    heard = 0
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        while octets := await reader.read(1_000_000):
+            heard += len(octets)
+            await asyncio.sleep(0.005)
+
+    async def play() -> None:
+        async with connected(slow) as connection:
+            began = asyncio.get_running_loop().time()
+            until = began + 1.5
+            blocks = iter(lambda: b"x" * 65_536 if asyncio.get_running_loop().time() < until else b"", b"")
+            await connection.write(blocks, 0.75)  # in all twice as long as one may take
+
+    run(play())
+    assert heard
 
 
 def test_a_peer_that_talks_without_end_has_to_wait(run: Run) -> None:
