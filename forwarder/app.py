@@ -9,7 +9,6 @@ import asyncio
 import math
 import signal
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -281,15 +280,13 @@ class Service:
             tls=self._certificate.current,
             proxy_protocol=config.listen.proxy_protocol,
             report=self._report,
+            handshake_failed=lambda client, reason: self._log.event("reject", client=client, stage="tls", text=reason),
             refused=lambda client: self._log.event("reject", client=client, stage="connect", code=421),
         )
 
-    def _report(self, error: BaseException) -> None:
-        """Take note of what went wrong in a connection: handshakes fail all day, anything else is our problem."""
-        if isinstance(error, (ssl.SSLError, ConnectionError, TimeoutError)):
-            self._log.event("reject", stage="tls", text=str(error))
-            return
-        self._log.event("alert", component="session", error=type(error).__name__, text=str(error))
+    def _report(self, error: BaseException, client: str) -> None:
+        """Take note of what went wrong in a connection and must not have."""
+        self._log.event("alert", client=client, component="session", error=type(error).__name__, text=str(error))
 
 
 def open_sockets(config: Config) -> list[socket.socket]:

@@ -23,6 +23,7 @@ from aiosmtpd.smtp import SMTP
 
 from forwarder.listener.commands import TOO_LONG, Command, read_command, refusal
 from forwarder.listener.conversation import Conversation, Conversations
+from forwarder.listener.handshake import failure
 from forwarder.listener.inbox import Ended, Inbox, Interrupted, LineTooLong, TimedOut
 from forwarder.listener.intake import Cut, Intake
 from forwarder.listener.limits import Admission, ListenerLimits, canonical_address
@@ -52,11 +53,10 @@ _LINGER_TIME = 2.0  # seconds
 _LINGER_OCTETS = 1 << 20
 _FLUSH_TIME = 10.0  # seconds that a client has for reading the last reply
 
-Report = Callable[[BaseException], None]
 TlsSource = Callable[[], ssl.SSLContext | None]
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Leave it unreported."""
 
 
@@ -65,15 +65,18 @@ class ListenerOptions:
     """What every connection of a listener has in common.
 
     `spill` is the directory for large messages. `tls` gives the context for a new handshake (so that a renewed
-    certificate counts at once), None while there is none; without `tls` STARTTLS is not offered. `report` is told of
-    exceptions, `refused` of the address of each client that was turned away for the number of its connections.
+    certificate counts at once), None while there is none; without `tls` STARTTLS is not offered. The rest are
+    told, always with the client's address: `report` of exceptions, which are our problem; `handshake_failed` of TLS
+    handshakes that failed, which happens all day, and of the reason in words; `refused` of each client that was turned
+    away for the number of its connections.
     """
 
     spill: Path
     limits: ListenerLimits = field(default_factory=ListenerLimits)
     tls: TlsSource | None = None
     proxy_protocol: bool = False
-    report: Report = _ignore
+    report: Callable[[BaseException, str], None] = _ignore
+    handshake_failed: Callable[[str, str], None] = _ignore
     refused: Callable[[str], None] = _ignore
 
 
@@ -96,6 +99,7 @@ class SmtpConnection(SMTP):
         self._members = members
         self._running = asyncio.get_running_loop()
         self._until = self._running.time() + self._limits.session_time
+        self._client = ""  # its address, once it is known
         self._admitted: str | None = None
         self._secured = False
         self._draining = False
@@ -119,6 +123,7 @@ class SmtpConnection(SMTP):
         if peer is None:  # it has gone again already
             self._wire.abort()
             return
+        self._client = peer.address
         if not self._options.proxy_protocol and not self._admit(peer.address):
             self._wire.close()
             return
@@ -161,7 +166,7 @@ class SmtpConnection(SMTP):
         except Ended:
             pass
         except Exception as error:
-            self._options.report(error)
+            self._report(error)
         finally:
             self._close()
 
@@ -171,6 +176,7 @@ class SmtpConnection(SMTP):
             if client is None or not self._admit(client.address):
                 return
             peer = client
+            self._client = client.address
         reply: Reply | None = await self._greet(peer)
         while True:
             if reply is not None:
@@ -201,7 +207,7 @@ class SmtpConnection(SMTP):
             silent = await self._inbox.stays_silent(self._limits.banner_delay)
             return self._talk.greeting() if silent else self._talk.refused(EARLY, "connect")
         except Exception as error:
-            self._options.report(error)
+            self._report(error)
             return NO_SESSION
 
     async def _step(self) -> Reply | None:
@@ -259,7 +265,7 @@ class SmtpConnection(SMTP):
         except Ended:
             raise
         except Exception as error:
-            self._options.report(error)
+            self._report(error)
             return INTERNAL
 
     def _enough(self) -> Reply | None:
@@ -305,7 +311,7 @@ class SmtpConnection(SMTP):
             raise
         except Exception as error:
             # The rest of the message is still to come and must not be taken for commands: the connection ends.
-            self._options.report(error)
+            self._report(error)
             return self._talk.spoiled(Reply(INTERNAL.code, INTERNAL.enhanced, INTERNAL.text, close=True))
         return self._talk.spoiled(content) if isinstance(content, Reply) else await self._accept(content)
 
@@ -317,7 +323,7 @@ class SmtpConnection(SMTP):
         try:
             reply = await self._talk.accept(content)
         except Exception as error:
-            self._options.report(error)
+            self._report(error)
             return self._talk.spoiled(INTERNAL)
         if reply.positive:
             self._errors = self._idle_commands = 0
@@ -373,10 +379,11 @@ class SmtpConnection(SMTP):
             wire = await self._running.start_tls(
                 self._wire, self, context, server_side=True, ssl_handshake_timeout=limit
             )
-        except (OSError, TimeoutError) as error:
-            self._options.report(error)
+        except OSError as error:
+            self._options.handshake_failed(self._client, failure(error))
             raise Ended from None
         if wire is None:  # the connection was lost meanwhile
+            self._options.handshake_failed(self._client, failure(None))
             raise Ended
         self._secured = True
         self._wire = wire
@@ -401,11 +408,14 @@ class SmtpConnection(SMTP):
 
     # Parts.
 
+    def _report(self, error: Exception) -> None:
+        self._options.report(error, self._client)
+
     def _context(self) -> ssl.SSLContext | None:
         try:
             return self._options.tls() if self._options.tls else None
         except Exception as error:  # a bad certificate must not keep mail out: the session goes on in clear text
-            self._options.report(error)
+            self._report(error)
             return None
 
     def _admit(self, address: str) -> bool:

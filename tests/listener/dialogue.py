@@ -17,7 +17,9 @@ listener reported an exception that was not expected. Without `sessions` it serv
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from enum import Enum
@@ -105,6 +107,12 @@ class Dialogue:
         await self.send(b"Subject: x\r\n\r\nbody\r\n.\r\n")
         await self.expect("250 2.")
 
+    def reset(self) -> None:
+        """Go without a word: the server gets a RST."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
+
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Shake hands as a client, after the 220."""
         async with asyncio.timeout(PATIENCE):
@@ -112,13 +120,29 @@ class Dialogue:
 
 
 class House:
-    """A listener under test. `errors` is what it reported: a test that expects some takes them out."""
+    """A listener under test. `errors` is what it reported, and `culprits` the addresses of the clients; a test that
+    expects errors takes them out. `handshakes` is what it told of those that failed.
+    """
 
-    def __init__(self, listener: Listener, stage: Stage, errors: list[BaseException], address: tuple[Any, ...]) -> None:
-        self.listener = listener
+    def __init__(self, stage: Stage) -> None:
+        self.listener: Listener
+        self.address: tuple[Any, ...]
         self.stage = stage
-        self.errors = errors
-        self.address = address
+        self.errors: list[BaseException] = []
+        self.culprits: list[str] = []
+        self.handshakes: list[tuple[str, str]] = []
+
+    def options(
+        self, spill: Path, limits: ListenerLimits, tls: TlsSource | None, proxy_protocol: bool
+    ) -> ListenerOptions:
+        def report(error: BaseException, client: str) -> None:
+            self.errors.append(error)
+            self.culprits.append(client)
+
+        def handshake_failed(client: str, reason: str) -> None:
+            self.handshakes.append((client, reason))
+
+        return ListenerOptions(spill, limits, tls, proxy_protocol, report, handshake_failed)
 
     @contextlib.asynccontextmanager
     async def client(self, way: Way = Way.WHOLE, source: str | None = None) -> AsyncIterator[Dialogue]:
@@ -173,16 +197,17 @@ async def serving(directory: Path) -> AsyncIterator[Serve]:
         spill: Path | None = None,
         message_size: int = 10_000,
     ) -> House:
-        stage, errors = Stage(), list[BaseException]()
+        stage = Stage()
         stage.gateway = replace(stage.gateway, settings=replace(stage.gateway.settings, message_size=message_size))
         stage.log.events.clear()  # of the stage's own session
-        options = ListenerOptions(spill or directory, limits, tls, proxy_protocol, report=errors.append)
-        listener = Listener(sessions or (lambda peer: Session(stage.gateway, peer)), options)
+        house = House(stage)
+        options = house.options(spill or directory, limits, tls, proxy_protocol)
+        house.listener = Listener(sessions or (lambda peer: Session(stage.gateway, peer)), options)
         opened = open_listening(f"[{host}]:0" if ":" in host else f"{host}:0")
-        address = opened.getsockname()
-        await listener.serve([opened])
-        houses.append(House(listener, stage, errors, address))
-        return houses[-1]
+        house.address = opened.getsockname()
+        await house.listener.serve([opened])
+        houses.append(house)
+        return house
 
     yield start
     for house in houses:

@@ -14,6 +14,7 @@ from forwarder.listener.proxy import read_proxy_header
 from forwarder.model.envelope import Peer
 from tests.listener.dialogue import PROMPT, Serve, Way
 from tests.listener.test_inbox import Wire
+from tests.listener.test_tls import server_context
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -108,3 +109,14 @@ def test_any_octets(beginning: bytes, rest: bytes) -> None:
         return await read_proxy_header(box, Peer("127.0.0.1", 1), 5.0)
 
     assert isinstance(asyncio.run(read()), Peer | None)
+
+
+async def test_what_fails_is_told_of_the_client_and_not_of_the_balancer(serve: Serve) -> None:
+    context = server_context()
+    house = await serve(proxy_protocol=True, tls=lambda: context)
+    async with house.client() as client:
+        await client.send(GOOD[0][0])
+        await client.greet()
+        await client.ask("STARTTLS", "220")
+    await house.until(lambda: house.listener.connections == 0)
+    assert house.handshakes == [("192.0.2.7", "the client hung up")]

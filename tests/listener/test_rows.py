@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -516,6 +515,7 @@ async def test_rows_24_and_25_the_unexpected(serve: Serve, way: Way, error: Exce
         assert await client.ask("VRFY a", "451 4.3.0") == "451 4.3.0 Something went wrong here: try again later"
         await client.deliver()
     assert house.errors == [error, error]
+    assert house.culprits == ["127.0.0.1"] * 2
     house.errors.clear()
 
 
@@ -600,9 +600,7 @@ async def test_row_26_the_client_goes_while_the_message_is_handed_on(serve: Serv
         await client.send(b"Subject: x\r\n\r\nbody\r\n.\r\n")
         await courier.begun.wait()
         if rough:
-            linger = b"\1\0\0\0\0\0\0\0"
-            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            client.writer.transport.abort()
+            client.reset()
     await asyncio.sleep(0.05)
     courier.answer.set()
     await house.until(lambda: house.listener.connections == 0)

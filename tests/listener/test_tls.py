@@ -133,8 +133,7 @@ def test_a_failed_handshake_harms_nobody(perform: Callable[[Play], None]) -> Non
             await client.ask("STARTTLS", "220")
             await client.send(b"EHLO I have no TLS, you know: this is not a handshake\r\n")
             await house.until(lambda: house.listener.connections == 0)
-        assert len(house.errors) == 1
-        house.errors.clear()
+        assert house.handshakes == [("127.0.0.1", "wrong version number")]
         async with house.client(way) as client:
             await client.greet()
             await client.deliver()
@@ -150,7 +149,39 @@ def test_a_handshake_that_never_comes(perform: Callable[[Play], None]) -> None:
             await client.greet()
             await client.ask("STARTTLS", "220")
             await house.until(lambda: house.listener.connections == 0)
-        house.errors.clear()
+        assert house.handshakes == [("127.0.0.1", "timed out")]
+
+    perform(play)
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["at once", "in the middle"])
+@pytest.mark.parametrize("rough", [False, True], ids=["closed", "reset"])
+def test_a_client_that_goes_instead_of_shaking_hands(perform: Callable[[Play], None], said: bytes, rough: bool) -> None:
+    async def play(serve: Serve, way: Way) -> None:
+        context = server_context()
+        house = await serve(tls=lambda: context)
+        async with house.client(way) as client:
+            await client.greet()
+            await client.ask("STARTTLS", "220")
+            await client.send(said)
+            if rough:
+                client.reset()
+        await house.until(lambda: house.listener.connections == 0)
+        assert house.handshakes == [("127.0.0.1", "the client hung up")]
+
+    perform(play)
+
+
+def test_a_client_that_goes_before_it_hears_that_it_may(perform: Callable[[Play], None]) -> None:
+    async def play(serve: Serve, way: Way) -> None:
+        context = server_context()
+        house = await serve(tls=lambda: context)
+        async with house.client(way) as client:
+            await client.greet()
+            await client.send(b"STARTTLS\r\n")
+            client.reset()
+        await house.until(lambda: house.listener.connections == 0)
+        assert [reason for _, reason in house.handshakes] in ([], ["the client hung up"])
 
     perform(play)
 
