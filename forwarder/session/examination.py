@@ -23,6 +23,7 @@ from forwarder.auth.results import Authentication
 from forwarder.auth.spf import verify as spf
 from forwarder.auth.spf.verify import SpfCheck, SpfResult, SpfStatus
 from forwarder.model.address import Address
+from forwarder.model.headers import Header
 from forwarder.policy.dmarc import Enforcement
 from forwarder.ports import Clock, Resolver
 from forwarder.session.budget import BudgetedResolver
@@ -64,6 +65,11 @@ class Examination:
         self._incoming = Incoming(header_limit)
         self._by_address = asyncio.create_task(self._ask_about_address())
         self._ahead: asyncio.Task[None] | None = None
+
+    @property
+    def header(self) -> Header | None:
+        """The header section, once it has come; None where it is too long."""
+        return self._incoming.header
 
     def feed(self, octets: bytes) -> None:
         """Take content as it arrives."""

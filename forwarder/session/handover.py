@@ -65,7 +65,7 @@ async def hand_over(gateway: Gateway, arrival: Arrival) -> Reply:
     examination = arrival.transaction.examination
     assert examination is not None
     head = arrival.content.head(gateway.settings.content.header_size + 1)
-    header = split_header(head)
+    header = examination.header or split_header(head)
     if reply := objection(head, header, gateway.settings.content):
         examination.cancel()
         return reply

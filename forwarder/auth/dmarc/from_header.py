@@ -17,11 +17,12 @@ Left out on purpose: local parts, display names, and what they pretend.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import NamedTuple
 
 from forwarder.model.address import AddressError, parse_domain
-from forwarder.model.headers import Field, Header
+from forwarder.model.headers import Header
 
 MAX_OCTETS = 32_768  # what the big receivers take of one field
 MAX_ADDRESSES = 50  # an IDN costs up to a millisecond
@@ -77,13 +78,17 @@ class _Token(NamedTuple):
 
 def author_domain(header: Header) -> Author:
     """Find the one domain that a message claims to be from."""
-    fields = header.all(b"from")
-    if len(fields) != 1:  # RFC 5322 3.6: exactly one
-        return _several(fields) if fields else Author("", "there is no From field", claimed=False)
+    return _author(tuple(field.value for field in header.all(b"from")[: MAX_NAMED + 1]))
+
+
+@lru_cache(maxsize=256)  # it is asked for twice a message, and senders send more than one
+def _author(values: Sequence[bytes]) -> Author:
+    if len(values) != 1:  # RFC 5322 3.6: exactly one
+        return _several(values) if values else Author("", "there is no From field", claimed=False)
     try:
-        domains = _domains(fields[0].value)
+        domains = _domains(values[0])
     except _FromError as problem:
-        return Author("", f"the From field is malformed: {problem}", claimed=b"@" in fields[0].value)
+        return Author("", f"the From field is malformed: {problem}", claimed=b"@" in values[0])
     if not domains:
         return Author("", "the From field names no domain", claimed=False)
     if len(domains) > 1:  # RFC 9989 5.3.1
@@ -92,13 +97,13 @@ def author_domain(header: Header) -> Author:
     return Author(domains[0])
 
 
-def _several(fields: Sequence[Field]) -> Author:
+def _several(values: Sequence[bytes]) -> Author:
     reason = "there are several From fields"
     try:
-        domains = dict.fromkeys(domain for field in fields[: MAX_NAMED + 1] for domain in _domains(field.value))
+        domains = dict.fromkeys(domain for value in values for domain in _domains(value))
     except _FromError:
         return Author("", reason)
-    few = len(fields) <= MAX_NAMED and len(domains) <= MAX_NAMED
+    few = len(values) <= MAX_NAMED and len(domains) <= MAX_NAMED
     return Author("", reason, claimed=bool(domains) or not few, named=tuple(domains) if few else ())
 
 
