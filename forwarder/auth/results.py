@@ -1,29 +1,42 @@
 """One Authentication-Results field that says what was checked (RFC 8601), written through authres.
 
-authres writes values with an @ and comments as they are, so nothing reaches it that has not been reduced to characters
-which can neither end a clause nor a line. `authentication_results` never fails and its lines are bounded.
+authres writes values with an @ and comments as they are, and reads a quoted value only where it ends a clause. So
+nothing reaches it that has not been reduced to characters which can end neither a clause, a comment nor a line, and
+what may need quotes comes last. Texts of strangers hold no `method=` either: some readers only search for that.
+
+`authentication_results` never fails. Its lines have at most `MAX_LINE` octets, the field at most `_SIGNATURES` clauses
+for DKIM. A value that is too long is marked as cut, so that no other name is left over.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from authres.core import AuthenticationResult, AuthenticationResultsHeader
 from authres.core import AuthenticationResultProperty as Property
 
-from forwarder.auth.arc.verify import ArcResult
+from forwarder.auth.arc.verify import ArcResult, ArcStatus
 from forwarder.auth.dkim.verify import DkimResult, DkimStatus
 from forwarder.auth.dmarc.verify import DmarcResult
 from forwarder.auth.iprev import IprevResult, IprevStatus
 from forwarder.auth.spf.verify import SpfCheck, SpfStatus
 from forwarder.model.address import Address
 
-_SAFE_VALUE = re.compile(r"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.:-]")
-_SAFE_COMMENT = re.compile(r"[^A-Za-z0-9 .,:;=+_'/<>@\[\]-]")
-_SAFE_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9._-]+")
-_NOTHING = AuthenticationResultsHeader.NONE_RESULT  # RFC 8601 2.2
+MAX_LINE = 400
+_WIDTH = 78  # RFC 5322 2.1.1, where a value is not longer
 _MAX_VALUE = 255
 _MAX_COMMENT = 120
+_SIGNATURES = 10
+_CUT = "..."
+
+_NO_TOKEN = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`{|}~-]")  # RFC 2045 5.1
+_NO_VALUE = re.compile(r"[^A-Za-z0-9!#$%&'*+./:=^_`{|}~\[\]-]")  # what a quoted string may hold here
+_NO_COMMENT = re.compile(r"[^A-Za-z0-9 .,:=+_'/<>@%\[\]{}-]")
+_CLAUSE = re.compile(r"((?:spf|dkim|dmarc|arc|iprev|auth)[ ]*)=", re.IGNORECASE)
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9_-]+"
+_MAILBOX = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*")  # RFC 8601 2.2: [ local-part ] "@" domain
+_NOTHING = AuthenticationResultsHeader.NONE_RESULT  # RFC 8601 2.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,74 +66,119 @@ class Authentication:
 
 
 def authentication_results(authserv_id: str, found: Authentication, disposition: str) -> bytes:
-    """Give the whole field with its CRLF, one clause a line; `disposition` is what DMARC led to, such as "none"."""
+    """Give the whole field with its CRLF, each clause on a new line; `disposition` is what DMARC led to ("none")."""
     clauses = [*_iprev(found), *_spf(found), *_dkim(found), *_arc(found), *_dmarc(found, disposition)]
-    lines = [f"{AuthenticationResultsHeader.HEADER_FIELD_NAME}: {authserv_id}", *map(str, clauses or [_NOTHING])]
+    lines = [f"{AuthenticationResultsHeader.HEADER_FIELD_NAME}: {authserv_id}", *(clauses or [str(_NOTHING)])]
     return ";\r\n\t".join(lines).encode("ascii") + b"\r\n"
 
 
-def _clause(method: str, result: str, reason: str, properties: Sequence[tuple[str, str, str]]) -> object:
-    named = [Property(kind, name, _value(value)) for kind, name, value in properties if value]
-    comment = _SAFE_COMMENT.sub("?", reason)[:_MAX_COMMENT] or None
-    return AuthenticationResult(method, result=result, result_comment=comment, properties=named)
+def _clause(method: str, result: str, comment: str, *properties: tuple[str, str]) -> str:
+    """Write one clause: the properties as ("type.name", a value that was made safe); the empty ones are left out."""
+    head = AuthenticationResult(method, result=result, result_comment=_comment(comment) or None)
+    return _folded([str(head), *(str(Property(*name.split("."), value)) for name, value in properties if value)])
+
+
+def _folded(words: Iterable[str]) -> str:
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) >= _WIDTH:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\r\n\t ".join(lines)
+
+
+def _token(text: str) -> str:
+    """Give a value that needs no quotes."""
+    return _cut(_NO_TOKEN.sub("_", text[: _MAX_VALUE + 1]))
 
 
 def _value(text: str) -> str:
-    if _SAFE_MAILBOX.fullmatch(text):
-        return text[: 2 * _MAX_VALUE]
-    return _SAFE_VALUE.sub("?", text)[:_MAX_VALUE]
+    """Give a value that authres may put in quotes: it must be the last of its clause."""
+    return _cut(_without_clause(_NO_VALUE.sub("_", text[: _MAX_VALUE + 1])))
 
 
-def _iprev(found: Authentication) -> list[object]:
+def _mailbox(text: str) -> str:
+    """Give a mailbox, or "" if it cannot stand here as it is."""
+    whole = len(text) <= _MAX_VALUE and _MAILBOX.fullmatch(text) and not _CLAUSE.search(text)
+    return text if whole else ""
+
+
+def _comment(text: str) -> str:
+    plain = text[: _MAX_COMMENT + 1].replace(";", ",")
+    return _cut(_without_clause(_NO_COMMENT.sub("?", plain)), _MAX_COMMENT).strip()
+
+
+def _without_clause(text: str) -> str:
+    return _CLAUSE.sub(r"\1_", text)
+
+
+def _cut(text: str, length: int = _MAX_VALUE) -> str:
+    return text if len(text) <= length else text[: length - len(_CUT)] + _CUT
+
+
+def _iprev(found: Authentication) -> list[str]:
     if found.iprev is None or found.iprev.status is IprevStatus.NONE:
         return []
     comment = found.iprev.name or found.iprev.reason
-    return [_clause("iprev", found.iprev.status.value, comment, [("policy", "iprev", found.client)])]
+    return [_clause("iprev", found.iprev.status.value, comment, ("policy.iprev", _value(found.client)))]
 
 
-def _spf(found: Authentication) -> list[object]:
+def _spf(found: Authentication) -> list[str]:
     """The identity that counts: MAIL FROM, or HELO with the null sender (RFC 7208 2.4)."""
     if found.spf is None:
         return []
     if found.sender is None:
-        by = found.spf.helo
-        return [_clause("spf", by.status.value, by.reason or by.mechanism, [("smtp", "helo", found.helo)])]
-    by = found.spf.mail_from
-    mailbox = str(found.sender)
-    shown = mailbox if _SAFE_MAILBOX.fullmatch(mailbox) else found.sender.domain
-    return [_clause("spf", by.status.value, by.reason or by.mechanism, [("smtp", "mailfrom", shown)])]
+        by, identity = found.spf.helo, ("smtp.helo", _value(found.helo))
+    else:
+        by, shown = found.spf.mail_from, _mailbox(str(found.sender)) or _value(found.sender.domain)
+        identity = ("smtp.mailfrom", shown)
+    return [_clause("spf", by.status.value, by.reason or by.mechanism, identity)]
 
 
-def _dkim(found: Authentication) -> list[object]:
+def _dkim(found: Authentication) -> list[str]:
     if not found.dkim_checked:
         return []
     if not found.dkim:
-        return [_clause("dkim", "none", "", [])]
-    return [_signature(result) for result in found.dkim]
+        return [_clause("dkim", "none", "")]
+    return [_signature(result) for result in found.dkim[:_SIGNATURES]]
 
 
-def _signature(result: DkimResult) -> object:
-    notes = [result.reason, "only a part of the body is signed" if result.body_extended else ""]
-    properties = [
-        ("header", "d", result.domain),
-        ("header", "i", result.identity),
-        ("header", "s", result.selector),
-        ("header", "a", result.algorithm),
-        ("header", "b", result.signature_start),
-    ]
-    return _clause("dkim", result.status.value, ", ".join(filter(None, notes)), properties)
+def _signature(result: DkimResult) -> str:
+    notes = (
+        result.reason,
+        "the end of the body is not signed" if result.body_extended else "",
+        "the key is marked as a test" if result.testing else "",
+    )
+    below = result.identity.rpartition("@")[2]
+    return _clause(
+        "dkim",
+        result.status.value,
+        ", ".join(filter(None, notes)),
+        ("header.d", _token(result.domain)),
+        ("header.i", _mailbox(result.identity) or _mailbox(f"@{below}")),
+        ("header.s", _token(result.selector)),
+        ("header.a", _token(result.algorithm)),
+        ("header.b", _value(result.signature_start)),  # RFC 6008 4
+    )
 
 
-def _arc(found: Authentication) -> list[object]:
+def _arc(found: Authentication) -> list[str]:
+    """The chain, with the lowest instance that is known to hold and who sent us the message (RFC 8617 10.2)."""
     if found.arc is None:
         return []
-    oldest = str(found.arc.oldest_pass) if found.arc.instances else ""
-    return [_clause("arc", found.arc.status.value, found.arc.reason, [("header", "oldest-pass", oldest)])]
+    if found.arc.status is not ArcStatus.PASS:
+        return [_clause("arc", found.arc.status.value, found.arc.reason)]
+    comment = f"{found.arc.instances} {'set' if found.arc.instances == 1 else 'sets'}, sealed by {found.arc.sealer}"
+    oldest, remote = str(found.arc.oldest_pass), _value(found.client)
+    return [_clause("arc", "pass", comment, ("header.oldest-pass", oldest), ("smtp.remote-ip", remote))]
 
 
-def _dmarc(found: Authentication, disposition: str) -> list[object]:
-    if found.dmarc is None:
+def _dmarc(found: Authentication, disposition: str) -> list[str]:
+    result = found.dmarc
+    if result is None:
         return []
-    policy = found.dmarc.policy.value if found.dmarc.published else ""
-    comment = f"p={policy} dis={disposition}" if policy else found.dmarc.reason
-    return [_clause("dmarc", found.dmarc.status.value, comment, [("header", "from", found.dmarc.from_domain)])]
+    policy = result.policy.value if result.published else ""
+    comment = f"p={policy} dis={disposition}" if policy else result.reason
+    author = ("header.from", _token(result.from_domain))
+    return [_clause("dmarc", result.status.value, comment, author, ("policy.dmarc", policy))]
