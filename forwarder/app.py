@@ -281,7 +281,9 @@ class Service:
             proxy_protocol=config.listen.proxy_protocol,
             report=self._report,
             handshake_failed=lambda client, reason: self._log.event("reject", client=client, stage="tls", text=reason),
-            refused=lambda client: self._log.event("reject", client=client, stage="connect", code=421),
+            refused=lambda client, count: self._log.event(
+                "reject", client=client, stage="connect", code=421, count=count
+            ),
         )
 
     def _report(self, error: BaseException, client: str) -> None:

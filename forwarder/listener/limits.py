@@ -1,6 +1,7 @@
 """How far a client may go, and who is counted together.
 
-`ListenerLimits` are the numbers; `Admission` counts connections, in all and per client. Both are of one process.
+`ListenerLimits` are the numbers; `Admission` counts connections, in all and per client; `TurnedAway` says when those
+that were refused are worth a word. All are of one process.
 """
 
 from collections import Counter
@@ -11,6 +12,10 @@ from forwarder.model.reply import Reply
 
 TOO_MANY = Reply(421, "4.7.0", "Too many connections: try again later", close=True)
 TOO_MANY_OF_YOURS = Reply(421, "4.7.0", "Too many connections from your network: try again later", close=True)
+
+_QUIET = 60.0  # seconds
+_NETWORKS = 1024
+_OTHERS = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,14 @@ class ListenerLimits:
 
 
 class Admission:
-    """Counts connections. IPv6 clients count per /64, which is what one client is given.
+    """Counts connections, and those turned away. IPv6 clients count per /64, which is what one client is given.
 
     `limits` may be replaced at any time; who is in stays in.
     """
 
     def __init__(self, limits: ListenerLimits) -> None:
         self.limits = limits
+        self.turned_away = TurnedAway()
         self._clients: Counter[str] = Counter()
 
     @property
@@ -80,6 +86,40 @@ class Admission:
         self._clients[network] -= 1
         if not self._clients[network]:
             del self._clients[network]
+
+
+class TurnedAway:
+    """Counts refused connections, so that a client that tries all day tells the log about it once a minute.
+
+    Clients count together as they do in `Admission`. Of more than 1024 networks in a minute the rest count as one.
+    """
+
+    def __init__(self) -> None:
+        # When each network was told of, and how many came since. The oldest is first, as telling puts it last.
+        self._networks: dict[str, tuple[float, int]] = {}
+
+    def tell(self, address: str, now: float) -> int:
+        """Count one; give how many there were since the last time, this one included, or 0 if it is too early to tell.
+
+        `now` is in seconds, by a clock that never goes back.
+        """
+        network = self._place(network_of(address), now)
+        told, count = self._networks.get(network, (now - _QUIET, 0))
+        if now - told < _QUIET:
+            self._networks[network] = (told, count + 1)
+            return 0
+        self._networks.pop(network, None)
+        self._networks[network] = (now, 0)
+        return count + 1
+
+    def _place(self, network: str, now: float) -> str:
+        if network in self._networks or len(self._networks) < _NETWORKS:
+            return network
+        oldest = next(iter(self._networks))
+        if now - self._networks[oldest][0] < _QUIET:
+            return _OTHERS
+        del self._networks[oldest]
+        return network
 
 
 def canonical_address(text: str) -> str:

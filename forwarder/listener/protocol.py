@@ -67,8 +67,8 @@ class ListenerOptions:
     `spill` is the directory for large messages. `tls` gives the context for a new handshake (so that a renewed
     certificate counts at once), None while there is none; without `tls` STARTTLS is not offered. The rest are
     told, always with the client's address: `report` of exceptions, which are our problem; `handshake_failed` of TLS
-    handshakes that failed, which happens all day, and of the reason in words; `refused` of each client that was turned
-    away for the number of its connections.
+    handshakes that failed, which happens all day, and of the reason in words; `refused` of clients that were turned
+    away for the number of their connections, once a minute each, and how often since the last time.
     """
 
     spill: Path
@@ -77,7 +77,7 @@ class ListenerOptions:
     proxy_protocol: bool = False
     report: Callable[[BaseException, str], None] = _ignore
     handshake_failed: Callable[[str, str], None] = _ignore
-    refused: Callable[[str], None] = _ignore
+    refused: Callable[[str, int], None] = _ignore
 
 
 class SmtpConnection(SMTP):
@@ -424,7 +424,9 @@ class SmtpConnection(SMTP):
             self._admitted = address
             return True
         self._wire.write(encode(refused))
-        self._options.refused(address)
+        count = self._admission.turned_away.tell(address, self._running.time())
+        if count:
+            self._options.refused(address, count)
         return False
 
     def _say(self, reply: Reply) -> None:

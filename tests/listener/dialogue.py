@@ -121,7 +121,8 @@ class Dialogue:
 
 class House:
     """A listener under test. `errors` is what it reported, and `culprits` the addresses of the clients; a test that
-    expects errors takes them out. `handshakes` is what it told of those that failed.
+    expects errors takes them out. `handshakes` is what it told of those that failed, `turned_away`
+    of clients without room.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -131,6 +132,7 @@ class House:
         self.errors: list[BaseException] = []
         self.culprits: list[str] = []
         self.handshakes: list[tuple[str, str]] = []
+        self.turned_away: list[tuple[str, int]] = []
 
     def options(
         self, spill: Path, limits: ListenerLimits, tls: TlsSource | None, proxy_protocol: bool
@@ -142,7 +144,10 @@ class House:
         def handshake_failed(client: str, reason: str) -> None:
             self.handshakes.append((client, reason))
 
-        return ListenerOptions(spill, limits, tls, proxy_protocol, report, handshake_failed)
+        def refused(client: str, count: int) -> None:
+            self.turned_away.append((client, count))
+
+        return ListenerOptions(spill, limits, tls, proxy_protocol, report, handshake_failed, refused)
 
     @contextlib.asynccontextmanager
     async def client(self, way: Way = Way.WHOLE, source: str | None = None) -> AsyncIterator[Dialogue]:

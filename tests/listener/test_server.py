@@ -271,16 +271,14 @@ async def test_ipv4_clients_of_a_socket_for_both_families(serve: Serve) -> None:
     assert (connect["client"], connect["local"]) == ("127.0.0.1", "127.0.0.1")
 
 
-async def test_those_turned_away_are_told_of(serve: Serve) -> None:
+async def test_those_turned_away_are_told_of_once(serve: Serve) -> None:
     house = await serve(replace(PROMPT, connections=1))
-    turned_away: list[str] = []
-    options = house.listener._options
-    object.__setattr__(options, "refused", turned_away.append)
     async with house.client() as one:
         await one.expect("220")
-        async with house.client(source="127.0.0.9") as two:
-            await two.expect("421")
-    assert turned_away == ["127.0.0.9"]
+        for source in ["127.0.0.9", "127.0.0.9", "127.0.0.8", "127.0.0.9"]:
+            async with house.client(source=source) as two:
+                await two.expect("421")
+    assert house.turned_away == [("127.0.0.9", 1), ("127.0.0.8", 1)]
 
 
 async def test_a_flood_of_connections_leaves_nothing_behind(serve: Serve) -> None:
