@@ -9,6 +9,7 @@ import click
 
 # command -> (module below forwarder.cli, what `forwarder --help` says of it)
 _COMMANDS = {
+    "check": ("check", "Check who sent a message on disk: SPF, DKIM, ARC, DMARC."),
     "config": ("config", "Check the configuration, or show what is in effect."),
     "init": ("init", "Write a working configuration, rules and secrets for a domain."),
     "rules": ("rules", "Check, show, explain, test or reload the rules."),
