@@ -66,6 +66,23 @@ class MemoryContent:
             yield self._octets[start : start + _PIECE]
 
 
+class SpentContent:
+    """What is kept of another `Content` when its octets are not needed any more: its digest recognises it."""
+
+    def __init__(self, whole: Content) -> None:
+        self.size = 0
+        self.digest = whole.digest
+        self.eight_bit = False
+
+    def head(self, limit: int) -> bytes:
+        """Give nothing."""
+        return b""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give nothing."""
+        return iter(())
+
+
 class StrippedContent:
     """Another `Content` without some octet ranges (start, end), which are in order and do not overlap.
 

@@ -48,6 +48,7 @@ class Transaction:
     accepted: list[Accepted] = field(default_factory=list)
     asked: int = 0
     examination: Examination | None = None
+    outgoing: Outgoing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
             arrival.content,
             prepare.deliveries(routed, trace, results),
         )
+        transaction.outgoing = outgoing
         outcomes.extend(await gateway.courier.hand_on(outgoing, deadline))
     if any(outcome.verdict is not Verdict.DELIVERED for outcome in outcomes):
         for limit in counted:  # the sender comes again, and it shall count once

@@ -8,9 +8,11 @@ What can fail: every refusal is a `Reply`, and is logged as `reject` with the st
 client may send. Left out on purpose: AUTH, BDAT, EXPN, TURN and its kin, which the listener refuses by name.
 """
 
+from dataclasses import replace
+
 from forwarder.model.address import Address
 from forwarder.model.envelope import MailOptions, Peer, Recipient, Tls
-from forwarder.model.message import Content
+from forwarder.model.message import Content, Outgoing, SpentContent
 from forwarder.model.reply import Reply
 from forwarder.rewrite.headers import Hand
 from forwarder.rewrite.srs import SrsError
@@ -33,6 +35,7 @@ class Session:
         self._extended = False
         self._tls: Tls | None = None
         self._transaction: Transaction | None = None
+        self._handed_on: Outgoing | None = None
         self._log.event("connect", port=peer.port, local=peer.local or None)
 
     @property
@@ -166,9 +169,17 @@ class Session:
         log = transaction.log.bind(size=content.size)
         hand = Hand(self._peer, self._helo, "", self._extended, transaction.options.smtputf8, self._tls)
         reply = await hand_over(self._gateway, Arrival(transaction, hand, content, log))
+        sent = transaction.outgoing if reply.positive else None
+        self._handed_on = sent and replace(sent, content=SpentContent(sent.content))  # frees memory and file
         name = {2: "accepted", 4: "deferred"}.get(reply.code // 100, "reject")
         log.event(name, stage="data" if name == "reject" else None, code=reply.code, reply=reply)
         return reply
+
+    def unheard(self) -> None:
+        """Learn that the sender of the last message accepted does not know of it, and will send it again."""
+        if self._handed_on is not None:
+            self._log.event("unheard", id=self._handed_on.id)
+            self._gateway.courier.unheard(self._handed_on)
 
     def spoiled(self, reply: Reply) -> Reply:
         """End a transaction whose message came in but cannot be accepted, for the listener's reason."""

@@ -47,6 +47,23 @@ async def test_ids_differ_and_sort(stage: Stage) -> None:
     assert stage.gateway.new_id() != stage.gateway.new_id()
 
 
+async def test_a_reply_that_nobody_heard_is_told_to_the_courier(stage: Stage) -> None:
+    stage.session.unheard()
+    await stage.begin("<a@sender.example>", "<me@ours.example>")
+    await stage.send()
+    stage.session.unheard()
+    (told,), (sent,) = stage.courier.untold, stage.courier.messages
+    assert (told.id, told.deliveries, told.content.digest) == (sent.id, sent.deliveries, sent.content.digest)
+    assert list(told.content.chunks()) == []  # an idle session holds no message
+    refusal = Outcome(Verdict.REFUSED, Reply(550, "5.7.1", "spam"), "mx[192.0.2.9]:25", remote=True)
+    stage.courier.outcome = lambda _: refusal
+    await stage.begin("<a@sender.example>", "<me@ours.example>")
+    await stage.send()
+    stage.session.unheard()
+    assert len(stage.courier.untold) == 1
+    assert [fields["id"] for fields in stage.log.named("unheard")] == [sent.id]
+
+
 async def test_the_deadline_is_the_configured_time_from_now(stage: Stage) -> None:
     await stage.begin("<a@sender.example>", "<me@ours.example>")
     await stage.send()
