@@ -63,7 +63,7 @@ def _found(taker: Hop, case: Case) -> str:
     assert taker.received == []
     ours_and_original(received.octets, case.message)
     clause = findings(received.octets).one("arc")
-    assert bool(clause.comment) == (case.status is not ArcStatus.PASS)
+    assert clause.comment or case.status is ArcStatus.PASS
     if clause.result != "fail":
         assert ("header.oldest-pass" in clause.properties) == (clause.result == "pass")  # RFC 8617 5.2
     return clause.result
