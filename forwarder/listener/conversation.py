@@ -58,7 +58,13 @@ class Conversation(Protocol):
         ...
 
     async def accept(self, content: Content) -> Reply:
-        """Answer the dot. Never cancelled because the client went away."""
+        """Answer the dot. Never cancelled because the client went away. A positive answer does not close."""
+        ...
+
+    def unheard(self) -> None:
+        """Learn that the reply to the last message, which was positive, could not be written, or not for sure: its
+        sender will send it again.
+        """
         ...
 
     def spoiled(self, reply: Reply) -> Reply:

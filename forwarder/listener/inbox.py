@@ -47,6 +47,10 @@ class Pausable(Protocol):
         """Go on reading."""
         ...
 
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        ...
+
 
 class Inbox:
     """Octets of one client, in order."""
@@ -84,6 +88,11 @@ class Inbox:
         self._wake()
 
     # Read by the connection's task.
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ended
 
     @property
     def has_line(self) -> bool:
@@ -140,9 +149,7 @@ class Inbox:
 
     def switch(self, transport: Pausable) -> None:
         """Pause and resume another transport from now on; what is here came through it already."""
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        self._resume()
         self._transport = transport
 
     def _find_line(self) -> int:
@@ -155,10 +162,15 @@ class Inbox:
             octets = bytes(view[:count])
         del self._buffer[:count]
         self._searched = 0
-        if self._paused and len(self._buffer) <= _HIGH_WATER:
-            self._paused = False
-            self._transport.resume_reading()
+        if len(self._buffer) <= _HIGH_WATER:
+            self._resume()
         return octets
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():  # uvloop raises otherwise
+                self._transport.resume_reading()
 
     async def _skip_line(self, deadline: float) -> None:
         skipped = 0

@@ -21,6 +21,7 @@ from typing import ClassVar, cast
 
 from aiosmtpd.smtp import SMTP
 
+from forwarder.listener.arrival import arrives
 from forwarder.listener.commands import TOO_LONG, Command, read_command, refusal
 from forwarder.listener.conversation import Conversation, Conversations
 from forwarder.listener.handshake import failure
@@ -191,7 +192,7 @@ class SmtpConnection(SMTP):
         as closing at once would reset the connection and take the reply with it (RFC 1122 4.2.2.13).
         """
         await self._flush()
-        if last.code == 221 or not self._wire.can_write_eof():
+        if last.code == 221 or self._wire.is_closing() or not self._wire.can_write_eof():
             return
         with contextlib.suppress(OSError, TimedOut, Interrupted):  # OSError: the client has gone first
             self._wire.write_eof()
@@ -296,7 +297,7 @@ class SmtpConnection(SMTP):
     async def _rcpt(self, argument: bytes) -> Reply:
         return await self._talk.rcpt(argument)
 
-    async def _data(self, argument: bytes) -> Reply:
+    async def _data(self, argument: bytes) -> Reply | None:
         go_ahead = self._talk.data(argument)
         if go_ahead.code != 354:
             return go_ahead
@@ -319,15 +320,28 @@ class SmtpConnection(SMTP):
         intake = Intake(self._limits, self._options.spill, self._talk.message_size)
         return await intake.receive(self._inbox, self._until, self._talk.arriving)
 
-    async def _accept(self, content: Content) -> Reply:
+    async def _accept(self, content: Content) -> Reply | None:
         try:
             reply = await self._talk.accept(content)
         except Exception as error:
             self._report(error)
             return self._talk.spoiled(INTERNAL)
-        if reply.positive:
-            self._errors = self._idle_commands = 0
-        return reply
+        if not reply.positive:
+            return reply
+        self._errors = self._idle_commands = 0
+        await self._confirm(reply)
+        return None
+
+    async def _confirm(self, reply: Reply) -> None:
+        """Write the reply to a message that was taken; let the session know if its sender will not learn of it."""
+        heard = False
+        try:
+            self._say(reply)
+            await self._flush()
+            heard = await arrives(self._wire, self._inbox)
+        finally:
+            if not heard:
+                self._talk.unheard()
 
     async def _rset(self, argument: bytes) -> Reply:
         return NO_ARGUMENT if argument else self._talk.rset()

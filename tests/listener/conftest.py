@@ -1,5 +1,5 @@
 """The fixtures of the dialogues."""
 
-from tests.listener.dialogue import serve, way
+from tests.listener.dialogue import perform, serve, way
 
-__all__ = ["serve", "way"]
+__all__ = ["perform", "serve", "way"]

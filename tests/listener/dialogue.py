@@ -17,6 +17,7 @@ listener reported an exception that was not expected. Without `sessions` it serv
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import ssl
 import struct
@@ -233,3 +234,28 @@ def way(request: pytest.FixtureRequest) -> Way:
     """Run the test whole and byte by byte."""
     chosen: Way = request.param
     return chosen
+
+
+def loops() -> list[Callable[[], asyncio.AbstractEventLoop]]:
+    found: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
+    with contextlib.suppress(ImportError):
+        found.append(importlib.import_module("uvloop").new_event_loop)
+    return found
+
+
+Play = Callable[[Serve, Way], Awaitable[None]]
+
+
+@pytest.fixture(params=loops(), ids=lambda loop: loop.__module__)
+def perform(request: pytest.FixtureRequest, tmp_path: Path, way: Way) -> Callable[[Play], None]:
+    """Run a play on one of the loops."""
+
+    async def run(play: Play) -> None:
+        async with serving(tmp_path) as serve:
+            await play(serve, way)
+
+    def start(play: Play) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(run(play))
+
+    return start

@@ -14,12 +14,16 @@ LONG = 60.0
 class Wire:
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.closing = False
 
     def pause_reading(self) -> None:
         self.calls.append("pause")
 
     def resume_reading(self) -> None:
         self.calls.append("resume")
+
+    def is_closing(self) -> bool:
+        return self.closing
 
 
 def inbox(*pieces: bytes) -> tuple[Inbox, Wire]:
@@ -157,3 +161,10 @@ async def test_row_18_others_get_a_turn_between_pieces() -> None:
     assert [len(piece) for piece in pieces] == [32_768] * 6 + [3_392]
     assert turns >= 7
     task.cancel()
+
+
+async def test_a_transport_that_is_closed_is_left_alone() -> None:
+    box, wire = inbox(b"x" * 70_000)
+    wire.closing = True
+    await box.exactly(70_000, 20.0)
+    assert wire.calls == ["pause"]

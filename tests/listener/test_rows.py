@@ -569,6 +569,9 @@ class SlowCourier:
         self.messages.append(message)
         return [DELIVERED for _ in message.deliveries]
 
+    def unheard(self, message: Outgoing) -> None:
+        """Not of interest here."""
+
 
 async def test_row_26_half_close_while_the_message_is_handed_on(serve: Serve, way: Way) -> None:
     """The client will send no more, but it still reads: it gets its answer."""

@@ -1,18 +1,14 @@
 """STARTTLS, on the loop of the standard library and on uvloop; each row whole and byte by byte."""
 
-import asyncio
-import contextlib
-import importlib
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trustme
 
 from forwarder.model.envelope import Tls
-from tests.listener.dialogue import PROMPT, Dialogue, House, Serve, Way, serving
+from tests.listener.dialogue import PROMPT, Dialogue, House, Play, Serve, Way
 
 AUTHORITY = trustme.CA()
 
@@ -27,31 +23,6 @@ def client_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
     return context
-
-
-def loops() -> list[Callable[[], asyncio.AbstractEventLoop]]:
-    found: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
-    with contextlib.suppress(ImportError):
-        found.append(importlib.import_module("uvloop").new_event_loop)
-    return found
-
-
-Play = Callable[[Serve, Way], Awaitable[None]]
-
-
-@pytest.fixture(params=loops(), ids=lambda loop: loop.__module__)
-def perform(request: pytest.FixtureRequest, tmp_path: Path, way: Way) -> Callable[[Play], None]:
-    """Run a play on one of the loops."""
-
-    async def run(play: Play) -> None:
-        async with serving(tmp_path) as serve:
-            await play(serve, way)
-
-    def start(play: Play) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(run(play))
-
-    return start
 
 
 async def secure(client: Dialogue) -> None:
