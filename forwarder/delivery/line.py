@@ -78,7 +78,6 @@ class Line:
 
     async def _run(self, commands: list[Command], load: Load | None) -> None:
         self._until = load.until if load else math.inf
-        self._awaited = (-1, None)
         try:
             while commands or self.client.stage:
                 commands = await self._perform(commands, load) if commands else await self._hear()

@@ -77,6 +77,7 @@ async def desk(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     source: str = "",
+    remember: float = 432_000.0,
 ) -> AsyncIterator[Desk]:
     settings = CourierSettings(
         "mx.ours.test",
@@ -85,6 +86,7 @@ async def desk(
         source_addresses=(source,) if source else (),
         timeouts=timeouts or Timeouts(),
         limits=limits or Limits(),
+        remember=remember,
     )
     log, resolver = RecordingLog(), FakeResolver(zone or ZONE)
     courier = CutThroughCourier(

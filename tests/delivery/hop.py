@@ -26,6 +26,7 @@ class Trick(Enum):
     CLOSE = "closes"
     GARBAGE_HANDSHAKE = "says 220 to STARTTLS, then something that is not TLS"
     WAIT = "answers as usual once `go` is set"
+    DEFER = "answers 451 once `go` is set"
 
 
 Answer: TypeAlias = str | bytes | Trick
@@ -147,9 +148,9 @@ class _Dialogue:
 
     async def answer(self, verb: str, text: str) -> str:
         answer = self.chosen(verb, text)
-        if answer is Trick.WAIT:
+        if answer in (Trick.WAIT, Trick.DEFER):
             await self.hop.go.wait()
-            answer = self.usual(verb)
+            answer = self.usual(verb) if answer is Trick.WAIT else "451 4.3.0 later"
         if answer is Trick.CLOSE:
             raise _OverError
         if answer is Trick.SILENT:

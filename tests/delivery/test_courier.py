@@ -628,6 +628,17 @@ class TestDeadline:
             await ours.courier.close(10)
         assert len(hop.taken) == 3
 
+    async def test_the_end_of_one_does_not_hide_an_equal_one_that_runs_on(self) -> None:
+        async with listening(Hop(says={"DOT": [Trick.DEFER, Trick.SILENT]})) as hop, desk(hop.port) as ours:
+            first = await asyncio.gather(*(ours.send(message("me@inbox.test"), seconds=0.2 * n) for n in (1, 2)))
+            assert [verdicts(outcomes) for outcomes in first] == [[RUNNING]] * 2
+            hop.go.set()
+            async with asyncio.timeout(10):
+                while not ours.log.named("deferred"):
+                    await asyncio.sleep(0.01)
+            assert verdicts(await ours.send(message("me@inbox.test"), seconds=0.1)) == [RUNNING]
+        assert hop.connections == 2
+
     async def test_the_success_of_an_equal_message_is_not_that_of_the_other(self) -> None:
         """One of two equal messages fails in part; that the other succeeds does not make its retry a second copy."""
         second: list[Answer] = [Trick.WAIT]

@@ -64,13 +64,15 @@ async def test_new_settings_count_from_the_next_message_on() -> None:
     assert outcome.reply.enhanced == "4.7.5"
 
 
-async def test_how_long_it_is_remembered_is_a_setting() -> None:
+@pytest.mark.parametrize(("first", "then", "copies"), [(100.0, 0.0, 2), (0.0, 0.0, 2), (100.0, 200.0, 1)])
+async def test_how_long_it_is_remembered_is_a_setting(first: float, then: float, copies: int) -> None:
     refusing: dict[str, Answer] = {"b@inbox.test": "450 4.2.1 later"}
-    async with listening(Hop(rcpt=refusing)) as hop, desk(hop.port) as ours:
-        for expected in (1, 2):
-            await ours.send(message("a@inbox.test", "b@inbox.test"))
-            assert [line for taken in hop.taken for line in taken.rcpt].count("RCPT TO:<a@inbox.test>") == expected
-            ours.courier.reconfigure(CourierSettings("mx.ours.test", port=hop.port, remember=0.0))
+    async with listening(Hop(rcpt=refusing)) as hop, desk(hop.port, remember=first) as ours:
+        await ours.send(message("a@inbox.test", "b@inbox.test"))
+        if then != first:
+            ours.courier.reconfigure(CourierSettings("mx.ours.test", port=hop.port, remember=then))
+        await ours.send(message("a@inbox.test", "b@inbox.test"))
+    assert [line for taken in hop.taken for line in taken.rcpt].count("RCPT TO:<a@inbox.test>") == copies
 
 
 async def test_what_was_delivered_is_remembered_across_new_settings() -> None:
