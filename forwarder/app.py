@@ -307,6 +307,7 @@ def courier_settings(config: Config, own: frozenset[tuple[str, int]]) -> Courier
         ip=IpPreference(delivery.ip.value),
         routes=delivery.routes,
         own_addresses=own,
+        remember=delivery.expire,
         timeouts=Timeouts(
             connect=delivery.connect_timeout,
             greeting=delivery.greeting_timeout,

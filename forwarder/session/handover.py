@@ -123,9 +123,16 @@ async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
         transaction.outgoing = outgoing
         outcomes.extend(await gateway.courier.hand_on(outgoing, deadline))
     if any(outcome.verdict is not Verdict.DELIVERED for outcome in outcomes):
-        for limit in counted:  # the sender comes again, and it shall count once
-            gateway.limiter.give_back(limit.key)
+        _expect_again(gateway, transaction, counted)
     return outcomes
+
+
+def _expect_again(gateway: Gateway, transaction: Transaction, counted: Sequence[Limit]) -> None:
+    """Provide for a sender that will send the message again: it counts once, and makes no second copies."""
+    for limit in counted:
+        gateway.limiter.give_back(limit.key)
+    if transaction.outgoing is not None:  # the courier knows only of its own outcomes
+        gateway.courier.unheard(transaction.outgoing)
 
 
 def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:

@@ -64,6 +64,23 @@ async def test_a_reply_that_nobody_heard_is_told_to_the_courier(stage: Stage) ->
     assert [fields["id"] for fields in stage.log.named("unheard")] == [sent.id]
 
 
+async def test_who_has_a_message_that_is_sent_again_for_another_recipient_does_not_get_it_twice(stage: Stage) -> None:
+    for _ in range(2):
+        await stage.begin("<a@sender.example>", "<few@ours.example>")
+        await stage.send()
+    other = Stage()
+    object.__setattr__(other.gateway, "limiter", stage.gateway.limiter)
+    await other.begin("<a@sender.example>", "<both@ours.example>")
+    stage.clock.advance(3601)
+    other.clock.advance(3601)
+    assert await other.say("RCPT TO:<few@ours.example>") == "250 2.1.5"
+    for _ in range(2):
+        await stage.begin("<b@sender.example>", "<few@ours.example>")
+        await stage.send()
+    assert (await other.send()).code == 451
+    assert other.courier.untold == other.courier.messages
+
+
 async def test_the_deadline_is_the_configured_time_from_now(stage: Stage) -> None:
     await stage.begin("<a@sender.example>", "<me@ours.example>")
     await stage.send()
