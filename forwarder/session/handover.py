@@ -122,17 +122,13 @@ async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
         )
         transaction.outgoing = outgoing
         outcomes.extend(await gateway.courier.hand_on(outgoing, deadline))
-    if any(outcome.verdict is not Verdict.DELIVERED for outcome in outcomes):
-        _expect_again(gateway, transaction, counted)
+    verdicts = {outcome.verdict for outcome in outcomes}
+    if verdicts - {Verdict.DELIVERED}:
+        for limit in counted:  # only what was forwarded counts, and a retry counts once
+            gateway.limiter.give_back(limit.key)
+    if verdicts & {Verdict.DEFERRED, Verdict.RUNNING} and transaction.outgoing is not None:
+        gateway.courier.unheard(transaction.outgoing)  # it knows only of its own outcomes, and the sender comes again
     return outcomes
-
-
-def _expect_again(gateway: Gateway, transaction: Transaction, counted: Sequence[Limit]) -> None:
-    """Provide for a sender that will send the message again: it counts once, and makes no second copies."""
-    for limit in counted:
-        gateway.limiter.give_back(limit.key)
-    if transaction.outgoing is not None:  # the courier knows only of its own outcomes
-        gateway.courier.unheard(transaction.outgoing)
 
 
 def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:
