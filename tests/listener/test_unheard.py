@@ -69,8 +69,10 @@ class Scene:
 @pytest.mark.parametrize("parting", Parting, ids=lambda parting: parting.value)
 @pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
 def test_row_26_the_session_learns_that_its_client_is_gone(
-    perform: Callable[[Play], None], parting: Parting, tls: bool
+    perform: Callable[[Play], None], parting: Parting, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("forwarder.listener.arrival._LOOKS", 1_000_000)  # it is seen, not merely presumed after a while
+
     async def play(serve: Serve, way: Way) -> None:
         scene = Scene()
         await scene.open(serve, tls=tls)
