@@ -11,6 +11,7 @@ for DKIM. A value that is too long is marked as cut, so that no other name is le
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from authres.core import AuthenticationResult, AuthenticationResultsHeader
 from authres.core import AuthenticationResultProperty as Property
@@ -27,6 +28,7 @@ _WIDTH = 78  # RFC 5322 2.1.1, where a value is not longer
 _MAX_VALUE = 255
 _MAX_COMMENT = 120
 _SIGNATURES = 10
+_KEPT = 2048  # pieces that were written, of some 100 octets: the next message of a sender has the same ones
 _CUT = "..."
 
 _NO_TOKEN = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`{|}~-]")  # RFC 2045 5.1
@@ -74,8 +76,20 @@ def authentication_results(authserv_id: str, found: Authentication, disposition:
 
 def _clause(method: str, result: str, comment: str, *properties: tuple[str, str]) -> str:
     """Write one clause: the properties as ("type.name", a value that was made safe); the empty ones are left out."""
-    head = AuthenticationResult(method, result=result, result_comment=_comment(comment) or None)
-    return _folded([str(head), *(str(Property(*name.split("."), value)) for name, value in properties if value)])
+    words = [_head(method, result, _comment(comment))]
+    words += [_property(name, value) for name, value in properties if value]
+    return _folded(words)
+
+
+@lru_cache(_KEPT)
+def _head(method: str, result: str, comment: str) -> str:
+    return str(AuthenticationResult(method, result=result, result_comment=comment or None))
+
+
+@lru_cache(_KEPT)
+def _property(name: str, value: str) -> str:
+    kind, _, rest = name.partition(".")
+    return str(Property(kind, rest, value))
 
 
 def _folded(words: Iterable[str]) -> str:
@@ -100,8 +114,8 @@ def _value(text: str) -> str:
 
 def _mailbox(text: str) -> str:
     """Give a mailbox, or "" if it cannot stand here as it is."""
-    whole = len(text) <= _MAX_VALUE and _MAILBOX.fullmatch(text) and not _CLAUSE.search(text)
-    return text if whole else ""
+    whole = len(text) <= _MAX_VALUE and _MAILBOX.fullmatch(text)
+    return text if whole and text == _without_clause(text) else ""
 
 
 def _comment(text: str) -> str:
@@ -110,7 +124,7 @@ def _comment(text: str) -> str:
 
 
 def _without_clause(text: str) -> str:
-    return _CLAUSE.sub(r"\1_", text)
+    return _CLAUSE.sub(r"\1_", text) if "=" in text else text
 
 
 def _cut(text: str, length: int = _MAX_VALUE) -> str:
