@@ -55,10 +55,22 @@ class Pausable(Protocol):
 class Inbox:
     """Octets of one client, in order."""
 
-    __slots__ = ("_buffer", "_ended", "_interrupted", "_loop", "_paused", "_searched", "_transport", "_waiter")
+    __slots__ = (
+        "_buffer",
+        "_ended",
+        "_interrupted",
+        "_loop",
+        "_paused",
+        "_searched",
+        "_transport",
+        "_turns",
+        "_waiter",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Pausable) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Pausable, turns: asyncio.Lock | None = None) -> None:
+        """`turns` is what all inboxes of a loop have in common, so that one piece is given in each of its rounds."""
         self._loop = loop
+        self._turns = turns or asyncio.Lock()
         self._transport = transport
         self._buffer = bytearray()
         self._searched = 0  # octets at the front of the buffer that hold no LF
@@ -112,14 +124,15 @@ class Inbox:
     async def piece(self, timeout: float) -> bytes:
         """Give some of what is here, at least one octet and at most 32 KiB; the time is for the first octet to come.
 
-        Others always get a turn before, so that many large messages at once keep nobody waiting.
+        Whoever has commands gets a turn between any two pieces, of all clients, so that many large messages at once
+        keep nobody waiting.
         """
-        if self._buffer:
-            await asyncio.sleep(0)
         deadline = self._loop.time() + timeout
         while not self._buffer:
             await self._wait(deadline)
-        return self._take(min(len(self._buffer), _PIECE))
+        async with self._turns:
+            await asyncio.sleep(0)
+            return self._take(min(len(self._buffer), _PIECE))
 
     async def exactly(self, count: int, timeout: float) -> bytes:
         """Give `count` octets."""

@@ -82,7 +82,7 @@ class ListenerOptions:
 
 
 class SmtpConnection(SMTP):
-    """Made for each client; lives until its handler has ended. `members` holds the living ones."""
+    """Made for each client; lives until its handler has ended. `members` holds the living ones, who share `turns`."""
 
     def __init__(
         self,
@@ -90,6 +90,7 @@ class SmtpConnection(SMTP):
         options: ListenerOptions,
         admission: Admission,
         members: "set[SmtpConnection]",
+        turns: asyncio.Lock,
     ) -> None:
         # Not SMTP's own: it inspects all members for each client (1 ms) and sets up what is replaced here.
         asyncio.StreamReaderProtocol.__init__(self, None, loop=asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -98,6 +99,7 @@ class SmtpConnection(SMTP):
         self._limits = options.limits
         self._admission = admission
         self._members = members
+        self._turns = turns
         self._running = asyncio.get_running_loop()
         self._until = self._running.time() + self._limits.session_time
         self._client = ""  # its address, once it is known
@@ -119,7 +121,7 @@ class SmtpConnection(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the client in, or turn it away at once."""
         self._wire = cast("asyncio.Transport", transport)
-        self._inbox = Inbox(self._running, self._wire)
+        self._inbox = Inbox(self._running, self._wire, self._turns)
         peer = _peer(self._wire)
         if peer is None:  # it has gone again already
             self._wire.abort()

@@ -22,6 +22,7 @@ class Listener:
         self._conversations = conversations
         self._options = options
         self._admission = Admission(options.limits)
+        self._turns = asyncio.Lock()
         self._members: set[SmtpConnection] = set()
         self._servers: list[asyncio.AbstractServer] = []
 
@@ -63,4 +64,4 @@ class Listener:
         return len(late)
 
     def _connect(self) -> SmtpConnection:
-        return SmtpConnection(self._conversations, self._options, self._admission, self._members)
+        return SmtpConnection(self._conversations, self._options, self._admission, self._members, self._turns)

@@ -168,3 +168,24 @@ async def test_a_transport_that_is_closed_is_left_alone() -> None:
     wire.closing = True
     await box.exactly(70_000, 20.0)
     assert wire.calls == ["pause"]
+
+
+async def test_row_18_large_messages_take_turns() -> None:
+    """However many clients send, one piece is given between two turns of the others."""
+    turns = asyncio.Lock()
+    boxes = [Inbox(asyncio.get_running_loop(), Wire(), turns) for _ in range(10)]
+    given = 0
+
+    async def read(box: Inbox) -> None:
+        nonlocal given
+        box.feed(b"x" * 65_536 * 2)
+        for _ in range(4):
+            assert len(await box.piece(20.0)) == 32_768
+            given += 1
+
+    reading = [asyncio.create_task(read(box)) for box in boxes]
+    while given < 40:
+        before = given
+        await asyncio.sleep(0)
+        assert given <= before + 1
+    await asyncio.gather(*reading)

@@ -305,3 +305,12 @@ async def test_a_session_is_made_for_each_client(serve: Serve) -> None:
         async with house.client() as client:
             await client.greet()
             assert peers[-1] == Peer("127.0.0.1", client.writer.get_extra_info("sockname")[1], "127.0.0.1")
+
+
+async def test_row_18_all_clients_share_their_turns(serve: Serve) -> None:
+    house = await serve()
+    async with house.client() as one, house.client() as two:
+        await one.greet()
+        await two.greet()
+        first, second = house.listener._members
+        assert first._inbox._turns is second._inbox._turns
