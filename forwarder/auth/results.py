@@ -35,7 +35,7 @@ _NO_TOKEN = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`{|}~-]")  # RFC 2045 5.1
 _NO_VALUE = re.compile(r"[^A-Za-z0-9!#$%&'*+./:=^_`{|}~\[\]-]")  # what a quoted string may hold here
 _NO_COMMENT = re.compile(r"[^A-Za-z0-9 .,:=+_'/<>@%\[\]{}-]")
 _CLAUSE = re.compile(r"((?:spf|dkim|dmarc|arc|iprev|auth)[ ]*)=", re.IGNORECASE)
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ATOM = r"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+"  # RFC 5322 3.2.3, but for "=": OpenDMARC lets such a field fall
 _LABEL = r"[A-Za-z0-9_-]+"
 _MAILBOX = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*")  # RFC 8601 2.2: [ local-part ] "@" domain
 _NOTHING = AuthenticationResultsHeader.NONE_RESULT  # RFC 8601 2.2
@@ -114,8 +114,7 @@ def _value(text: str) -> str:
 
 def _mailbox(text: str) -> str:
     """Give a mailbox, or "" if it cannot stand here as it is."""
-    whole = len(text) <= _MAX_VALUE and _MAILBOX.fullmatch(text)
-    return text if whole and text == _without_clause(text) else ""
+    return text if len(text) <= _MAX_VALUE and _MAILBOX.fullmatch(text) else ""
 
 
 def _comment(text: str) -> str:

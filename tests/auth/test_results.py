@@ -139,11 +139,7 @@ def test_ipv6_is_quoted_and_read() -> None:
         (Address("jürgen", "sender.test"), SPF, "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=sender.test"),
         (Address('x"; dmarc=pass', "sender.test"), SPF, "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=sender.test"),
         (Address("dmarc=pass", "sender.test"), SPF, "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=sender.test"),
-        (
-            Address("SRS0=x=y=a.test=b", "sender.test"),
-            SPF,
-            "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=SRS0=x=y=a.test=b@sender.test",
-        ),
+        (Address("SRS0=x=y=a.test=b", "sender.test"), SPF, "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=sender.test"),
         (Address("a/b+c", "sender.test"), SPF, "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=a/b+c@sender.test"),
         (Address("a", "[192.0.2.9]"), SPF, 'spf=pass (ip4:192.0.2.0/24) smtp.mailfrom="[192.0.2.9]"'),
     ],
@@ -186,8 +182,8 @@ def test_a_signature_that_could_not_be_read() -> None:
 
 
 def test_a_signer_that_says_who_it_was() -> None:
-    found = replace(NOTHING, dkim_checked=True, dkim=(replace(DKIM, identity="bob=x@mail.sender.test"),))
-    assert "header.i=bob=x@mail.sender.test" in field(found)
+    found = replace(NOTHING, dkim_checked=True, dkim=(replace(DKIM, identity="bob+x@mail.sender.test"),))
+    assert "header.i=bob+x@mail.sender.test" in field(found)
     odd = replace(NOTHING, dkim_checked=True, dkim=(replace(DKIM, identity='"a b"@mail.sender.test'),))
     assert " header.i=@mail.sender.test" in field(odd)
 
