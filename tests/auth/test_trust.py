@@ -71,6 +71,8 @@ FORGED = (
     b'relay.test; dmarc="pass"',
     b'relay.test; dmarc=pass"',  # what does not end might go on anywhere
     b"relay.test; spf=fail (; dmarc=pass",
+    b"relay.test; dmarc=pass; spf=fail (open",
+    b'relay.test; dmarc=pass; dkim=fail reason="open',
     b"relay.test; spf=fail ); dmarc=pass",
     b'relay.test; spf=fail \\"; dmarc=pass ;\\"',
     b"relay.test; spf=fail \\; dmarc=pass",
