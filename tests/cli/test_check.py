@@ -98,9 +98,7 @@ def test_a_forged_message(dns: Dns) -> None:
     result = run(dns, CHANGED, ip="198.51.100.9")
     told = lines(result)
     assert result.exit_code == 1
-    assert (
-        'SPF       MAIL FROM sender.test: fail by "all": 198.51.100.9 is not allowed to send for sender.test' in told
-    )
+    assert 'SPF       MAIL FROM sender.test: fail by "all": 198.51.100.9 is not allowed to send for sender.test' in told
     assert "DKIM      d=sender.test s=lab a=rsa-sha256 i=@sender.test: fail: the body was changed" in told
     assert any(line.startswith("DMARC     From sender.test: fail: nothing shows that sender.test") for line in told)
     assert "            aligned: nothing; under both: no" in told
