@@ -239,7 +239,7 @@ class Service:
             recipients=config.limits.recipients,
             cutthrough_deadline=config.delivery.cutthrough_deadline,
             content=ContentLimits(config.limits.header_size, config.limits.hops),
-            checks=_checks(config),
+            checks=checks_of(config),
         )
         return Gateway(
             settings=settings,
@@ -324,7 +324,8 @@ def courier_settings(config: Config, own: frozenset[tuple[str, int]]) -> Courier
     )
 
 
-def _checks(config: Config) -> Checks:
+def checks_of(config: Config) -> Checks:
+    """Say what the section `authentication` asks for."""
     authentication = config.authentication
     return Checks(
         spf=authentication.spf,

@@ -1,10 +1,12 @@
 """Find Authentication-Results fields that claim to be ours in a message that comes from outside (RFC 8601 5).
 
 Whoever reads the message behind us trusts the fields that carry our authserv-id, so none may come in. The check is on
-the identifier alone, read as leniently as any reader might: without case, through comments, folding and quotes, with a
-trailing dot or a version, as A-labels or U-labels. Fields of other servers are left as they are.
+the identifier alone, read as leniently as any reader might: without case, comments, white space, folding, quotes and
+backslashes (OpenDMARC drops all of these), with a trailing dot or a version, as A-labels or U-labels, and behind a
+line that ends the header section for strict readers. Fields of other servers are left as they are.
 
-`forged_fields` never fails and takes linear time. Left out on purpose: what the fields say.
+`forged_fields` never fails and takes linear time; an identifier that does not end in the first 4 KiB is taken for ours.
+Left out on purpose: what the fields say.
 """
 
 import re
@@ -13,8 +15,10 @@ from forwarder.model.address import AddressError, canonical_name
 from forwarder.model.headers import Header
 
 _NAME = b"authentication-results"
-_WORD = re.compile(r'[^\s;/()"]+')
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
+_LOOKED_AT = 4096
+_PIECE = re.compile(r'\\.|[()";]|[^\\()";]+', re.DOTALL)
+_IGNORED = re.compile(r'[\s"\\]')
+_VERSION = re.compile(r"/?[0-9]*\Z")
 
 
 def forged_fields(header: Header, authserv_id: str) -> tuple[tuple[int, int], ...]:
@@ -23,38 +27,51 @@ def forged_fields(header: Header, authserv_id: str) -> tuple[tuple[int, int], ..
     position = 0
     for field in header.fields:
         end = position + len(field.raw)
-        if field.name == _NAME and identifier(field.value) == authserv_id:
+        if field.name == _NAME and claims(field.value, authserv_id):
             ranges.append((position, end))
         position = end
+    for start, field in header.beyond:
+        if field.name == _NAME and claims(field.value, authserv_id):
+            ranges.append((start, start + len(field.raw)))
     return tuple(ranges)
 
 
-def identifier(value: bytes) -> str:
-    """Give the canonical authserv-id of a field's value, "" where there is none (RFC 8601 2.2)."""
-    text = value.decode("utf-8", "replace")
-    start = _past_comments(text)
-    match = _QUOTED.match(text, start) or _WORD.match(text, start)
-    if match is None:
-        return ""
-    word = re.sub(r"\\(.)", r"\1", match[1]) if match.re is _QUOTED else match[0]
+def claims(value: bytes, authserv_id: str) -> bool:
+    """Say whether some reader could take a field's value for one of that server (RFC 8601 2.2: authserv-id)."""
+    spelt = _identifier(value[:_LOOKED_AT].decode("utf-8", "replace"))
+    if spelt is None:
+        return len(value) > _LOOKED_AT
+    words = re.split(r"[ \t\r\n]+", spelt.strip())
+    whole = _IGNORED.sub("", spelt)
+    candidates = {whole, _VERSION.sub("", whole), *words[:1], *(_VERSION.sub("", word) for word in words[:1])}
+    return any(_canonical(candidate) == authserv_id for candidate in candidates)
+
+
+def _identifier(text: str) -> str | None:
+    """Give what stands before the first semicolon outside comments and quotes, without comments; None if none ends it
+    and it breaks off in a comment or quotes."""
+    depth, quoted = 0, False
+    kept = []
+    for piece in _PIECE.findall(text):
+        if piece == '"' and not depth:
+            quoted = not quoted
+        elif piece == "(" and not quoted:
+            depth += 1
+            kept.append(" ")
+        elif piece == ")" and depth:
+            depth -= 1
+        elif piece == ";" and not depth and not quoted:
+            break
+        elif not depth:
+            kept.append(piece.removeprefix("\\"))
+    else:
+        if depth or quoted:
+            return None
+    return "".join(kept)
+
+
+def _canonical(word: str) -> str:
     try:
-        return canonical_name(word.strip().rstrip("."))
+        return canonical_name(_IGNORED.sub("", word).rstrip("."))
     except AddressError:
         return ""
-
-
-def _past_comments(text: str) -> int:
-    """Give where white space and comments (RFC 5322 3.2.2), which may be nested, end."""
-    position = depth = 0
-    while position < len(text):
-        character = text[position]
-        if character == "\\" and depth:
-            position += 1
-        elif character == "(":
-            depth += 1
-        elif character == ")" and depth:
-            depth -= 1
-        elif not depth and not character.isspace():
-            return position
-        position += 1
-    return position

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 import click
 from click.core import ParameterSource
 
+from forwarder.app import checks_of
 from forwarder.auth.dkim.keys import Refusal, look_up
 from forwarder.auth.dkim.verify import DkimResult
 from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
@@ -28,7 +29,6 @@ from forwarder.auth.forged import forged_fields
 from forwarder.auth.results import Authentication, authentication_results
 from forwarder.auth.spf.verify import SpfResult
 from forwarder.cli.config import config_option, load_or_exit
-from forwarder.config import Config, Unauthenticated
 from forwarder.model.address import Address, AddressError, canonical_name, parse_mailbox
 from forwarder.model.headers import split_header
 from forwarder.net.dns_exchange import NameServer, parse_nameserver
@@ -36,7 +36,7 @@ from forwarder.net.resolver import DnsResolver, system_nameservers
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.log import escape
 from forwarder.policy.content import ContentLimits, objection
-from forwarder.policy.dmarc import Disposition, Enforcement, Verdict
+from forwarder.policy.dmarc import Disposition, Verdict
 from forwarder.ports import Resolver
 from forwarder.session.examination import Checks, Examination, Question
 from forwarder.session.verdict import judge
@@ -147,22 +147,10 @@ def _gateway(path: Path, hostname: str | None, servers: Sequence[str]) -> _Gatew
     configured = tuple(NameServer(one.host, one.port) for one in config.dns.nameservers)
     return _Gateway(
         name or config.hostname,
-        _checks(config),
+        checks_of(config),
         ContentLimits(config.limits.header_size, config.limits.hops),
         asked or configured or system_nameservers(),
         config.dns.timeout,
-    )
-
-
-def _checks(config: Config) -> Checks:
-    wanted = config.authentication
-    return Checks(
-        spf=wanted.spf,
-        dkim=wanted.dkim,
-        arc=wanted.arc,
-        dmarc=Enforcement(wanted.dmarc.value),
-        trusted_sealers=frozenset(wanted.trusted_arc_sealers),
-        proof_required=wanted.unauthenticated is Unauthenticated.REJECT,
     )
 
 

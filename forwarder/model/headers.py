@@ -6,11 +6,15 @@ octets alone, so that what was split can be joined again to the same octets. Tim
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 MAX_FIELDS = 10_000  # more are not looked at: mail has dozens, and Gmail takes some thousands at most
 
 # RFC 5322 3.6.8: a field name is printable US-ASCII without the colon; 4.5 lets white space stand before the colon.
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
+# A field that a reader may still heed behind a line that is none, at the beginning of a line.
+_TELLING = re.compile(rb"(?<=\n)(from|authentication-results)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE)
+_MAX_BEYOND = 1000
 # What the octets may break off in, so that more of them could still belong to the section.
 _UNFINISHED = re.compile(rb"[!-9;-~]+[ \t]*(?:\Z|\r\Z|:)|[ \t]|\r?\Z")
 
@@ -30,12 +34,17 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header section at the beginning of `octets`. `size` leaves out the blank line; `complete` says that the
-    section ended within the octets at hand."""
+    """The header section at the beginning of some octets.
+
+    `size` leaves out the blank line; `complete` says that the section ended within the octets at hand. `beyond` has
+    the From and Authentication-Results fields, with their offsets, that stand between a line that is no field, where
+    the section ends, and the first blank line: some readers take them for fields all the same.
+    """
 
     fields: tuple[Field, ...]
     size: int
     complete: bool
+    beyond: tuple[tuple[int, Field], ...] = ()
 
     def all(self, name: bytes) -> tuple[Field, ...]:
         """Give the fields of that (lower-case) name, topmost first."""
@@ -53,4 +62,11 @@ def split_header(octets: bytes) -> Header:
         fields.append(Field(match[1].lower(), match[0]))
         position = match.end()
     rest = octets[position:]
-    return Header(tuple(fields), position, complete=b"\n" in rest or not _UNFINISHED.match(rest))
+    complete = b"\n" in rest or not _UNFINISHED.match(rest)
+    return Header(tuple(fields), position, complete, () if rest.startswith(b"\r\n") else _beyond(octets, position))
+
+
+def _beyond(octets: bytes, position: int) -> tuple[tuple[int, Field], ...]:
+    end = octets.find(b"\r\n\r\n", position)
+    found = _TELLING.finditer(octets, position, end + 2 if end >= 0 else len(octets))
+    return tuple((match.start(), Field(match[1].lower(), match[0])) for match in islice(found, _MAX_BEYOND))

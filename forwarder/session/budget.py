@@ -14,7 +14,12 @@ class BudgetedResolver:
     def __init__(self, resolver: Resolver, clock: Clock, seconds: float) -> None:
         self._resolver = resolver
         self._clock = clock
-        self._until = clock.monotonic() + seconds
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin the time anew."""
+        self._until = self._clock.monotonic() + self._seconds
 
     async def mx(self, name: str) -> Answer[Mx]:
         """Give the MX records."""

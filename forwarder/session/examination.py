@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from forwarder.auth import iprev
 from forwarder.auth.arc import verify as arc
+from forwarder.auth.arc.record import key_names as arc_key_names
 from forwarder.auth.dkim import verify as dkim
-from forwarder.auth.dkim.record import Signature
+from forwarder.auth.dkim.choice import key_names as dkim_key_names
 from forwarder.auth.dmarc import verify as dmarc
 from forwarder.auth.dmarc.from_header import author_domain
 from forwarder.auth.dmarc.organisation import TreeWalks
@@ -86,15 +87,17 @@ class Examination:
     async def finish(self) -> Authentication:
         """Give what was found; the content is complete."""
         self._incoming.finish()
+        self._resolver.renew()  # the time that the sender took is not DNS's
         if self._ahead is not None:
             await self._ahead
         named, spf_check = await self._by_address
+        self._resolver.renew()  # nor shall a stranger's HELO use up what the signatures need
         signatures = await dkim.verify(self._resolver, self._incoming, self._now) if self._checks.dkim else ()
-        chain = await arc.verify(self._resolver, self._incoming, self._now) if self._checks.arc else None
         author = None
         if self._checks.dmarc is not Enforcement.OFF and self._incoming.header is not None:
             found = spf_check or SpfCheck(_UNCHECKED, _UNCHECKED)
             author = await dmarc.verify(self._resolver, self._incoming.header, found, signatures)
+        chain = await arc.verify(self._resolver, self._incoming, self._now) if self._checks.arc else None
         return Authentication(
             client=self._question.client,
             helo=self._question.helo,
@@ -125,8 +128,8 @@ class Examination:
         """Ask for keys and policies side by side: the checks themselves then find the answers in the cache."""
         incoming = self._incoming
         assert incoming.header is not None
-        readable = (each.signature for each in incoming.signatures if isinstance(each.signature, Signature))
-        names = {signature.key_name for signature in readable} if self._checks.dkim else set()
+        names = set(dkim_key_names(incoming.signatures)) if self._checks.dkim else set()
+        names |= set(arc_key_names(incoming.header)) if self._checks.arc else set()
         asked = [self._resolver.txt(name) for name in sorted(names)]
         author = author_domain(incoming.header).domain
         if author and self._checks.dmarc is not Enforcement.OFF:

@@ -1,6 +1,8 @@
 """What follows from the checks of a message: refuse it, mark it, or let it on. Pure."""
 
+from forwarder.auth.arc.verify import ArcStatus
 from forwarder.auth.dkim.verify import DkimResult
+from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
 from forwarder.auth.results import Authentication
 from forwarder.auth.spf.verify import SpfStatus
 from forwarder.auth.trust import vouched_by
@@ -10,27 +12,32 @@ from forwarder.session.examination import Checks
 
 _UNPROVEN = Reply(550, "5.7.26", "Refused, as neither SPF nor DKIM shows who sent this: publish SPF or sign with DKIM")
 _UNDECIDED = Reply(451, "4.7.26", "Cannot tell yet who sent this, as DNS does not answer: try again later")
+_UNSEALED = Reply(451, "4.4.3", "Cannot check the ARC seals yet, as DNS does not answer: try again later")
 _LET_ON = Verdict(None, Disposition.NONE)
 
 
 def judge(checks: Checks, found: Authentication) -> Verdict:
     """Decide about a message by what was found."""
-    verdict = _by_dmarc(checks, found)
-    if verdict.reply is None and checks.proof_required and not found.proven:
-        reply = _UNDECIDED if found.undecided else _UNPROVEN
-        return Verdict(reply, Disposition.REJECT)
-    return verdict
+    vouched = vouched_by(found.arc, checks.trusted_sealers)
+    verdict = _by_dmarc(checks, found, vouched)
+    if verdict.reply is not None or not checks.proof_required or found.proven or vouched:
+        return verdict
+    if found.undecided:
+        return Verdict(_UNDECIDED, Disposition.NONE)
+    return Verdict(_UNPROVEN, Disposition.REJECT)
 
 
-def _by_dmarc(checks: Checks, found: Authentication) -> Verdict:
+def _by_dmarc(checks: Checks, found: Authentication, vouched: str) -> Verdict:
     result = found.dmarc
     if result is None:
         return _LET_ON
-    vouched = vouched_by(found.arc, checks.trusted_sealers)
-    return decide(
-        checks.dmarc,
-        Checked(result.status.value, result.policy.value, result.from_domain, result.reason, vouched),
-    )
+    checked = Checked(result.status.value, result.policy.value, result.from_domain, result.reason, vouched)
+    verdict = decide(checks.dmarc, checked)
+    if verdict.disposition is Disposition.REJECT and checks.trusted_sealers and found.arc and found.arc.temporary:
+        return Verdict(
+            _UNSEALED, Disposition.NONE
+        )  # RFC 8617 5.2.1 fails the chain; to refuse for good is another thing
+    return verdict
 
 
 def told(found: Authentication, verdict: Verdict) -> dict[str, object]:
@@ -45,11 +52,22 @@ def told(found: Authentication, verdict: Verdict) -> dict[str, object]:
     if found.dkim_checked:
         fields["dkim"] = "; ".join(map(_told_of_signature, found.dkim)) or "none"
     if found.arc is not None:
-        fields["arc"] = found.arc.status.value
+        failed = found.arc.status is ArcStatus.FAIL
+        fields["arc"] = f"{found.arc.status.value} {found.arc.reason}" if failed else found.arc.status.value
     if found.dmarc is not None:
-        fields["dmarc"] = found.dmarc.status.value
-        fields["policy"] = found.dmarc.policy.value if found.dmarc.published else None
+        fields |= _told_of_dmarc(found.dmarc)
     return fields
+
+
+def _told_of_dmarc(result: DmarcResult) -> dict[str, object]:
+    passed = result.status is DmarcStatus.PASS
+    return {
+        "author": result.from_domain or None,
+        "dmarc": result.status.value if passed else f"{result.status.value} {result.reason}",
+        "policy": result.policy.value if result.published else None,
+        "aligned": " ".join(filter(None, ("spf" * result.aligned_spf, "dkim" * result.aligned_dkim))) or None,
+        "aligned_both": "yes" if result.aligned_both else None,
+    }
 
 
 def _told_of_signature(result: DkimResult) -> str:

@@ -88,7 +88,7 @@ def test_without_dmarc_everything_is_let_on() -> None:
     assert judge(Checks(), NOTHING) == Verdict(None, Disposition.NONE)
 
 
-REFUSED, LATER, LET_ON = ("550 5.7.26", "reject"), ("451 4.7.26", "reject"), ("", "none")
+REFUSED, LATER, LET_ON = ("550 5.7.26", "reject"), ("451 4.7.26", "none"), ("", "none")
 PROOF = [
     (spf(SpfStatus.PASS), (), LET_ON),
     (None, dkim(DkimStatus.PASS), LET_ON),
@@ -121,6 +121,23 @@ def test_proof_does_not_hide_what_dmarc_says() -> None:
     assert summary(judge(Checks(proof_required=True), proven)) == ("", "quarantine")
 
 
+def test_a_seal_that_dns_left_open_defers_what_would_be_refused() -> None:
+    """Only where somebody trusts a sealer at all: the chain itself fails (RFC 8617 5.2.1)."""
+    open_chain = ArcResult(ArcStatus.FAIL, 1, "DNS did not answer", temporary=True)
+    found = replace(NOTHING, dmarc=dmarc(FAIL, Policy.REJECT), arc=open_chain)
+    trusting = Checks(trusted_sealers=frozenset({"lists.test"}))
+    assert summary(judge(trusting, found)) == ("451 4.4.3", "none")
+    assert summary(judge(Checks(), found)) == ("550 5.7.1", "reject")
+    broken = replace(found, arc=replace(open_chain, temporary=False))
+    assert summary(judge(trusting, broken)) == ("550 5.7.1", "reject")
+
+
+def test_a_trusted_sealer_is_proof_enough() -> None:
+    found = replace(NOTHING, arc=SEALED, dmarc=dmarc(FAIL, Policy.REJECT))
+    checks = Checks(trusted_sealers=frozenset({SEALED.sealer}), proof_required=True)
+    assert judge(checks, found).reply is None
+
+
 def test_the_log_is_told_everything() -> None:
     found = replace(
         NOTHING,
@@ -129,7 +146,7 @@ def test_the_log_is_told_everything() -> None:
         dkim=dkim(DkimStatus.PASS) + dkim(DkimStatus.FAIL),
         dkim_checked=True,
         arc=SEALED,
-        dmarc=dmarc(PASS, Policy.REJECT),
+        dmarc=replace(dmarc(PASS, Policy.REJECT), aligned_dkim=True, aligned_both=True),
     )
     assert told(found, judge(Checks(), found)) == {
         "disposition": "pass",
@@ -138,8 +155,11 @@ def test_the_log_is_told_everything() -> None:
         "spf": "pass",
         "dkim": "pass a.test; fail a.test the reason for DKIM",
         "arc": "pass",
+        "author": "a.test",
         "dmarc": "pass",
         "policy": "reject",
+        "aligned": "dkim",
+        "aligned_both": "yes",
     }
 
 

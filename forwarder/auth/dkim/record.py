@@ -179,11 +179,8 @@ def _names(text: str, *, arc: bool) -> tuple[bytes, ...]:
     joined = unspaced(text)
     if not _FIELD_NAMES.fullmatch(joined):
         raise SignatureError("h= is not a list of field names")
-    names = joined.lower().encode().split(b":")
-    if arc:  # sealers leave names out, also all of them; a nameless field is one that is not there
-        names = [name for name in names if name]
-    elif b"" in names:
-        raise SignatureError("h= is not a list of field names")
+    # Signers and sealers leave names out, as in `from:to:`; a nameless field is one that is not there.
+    names = [name for name in joined.lower().encode().split(b":") if name]
     if len(names) > MAX_NAMES:
         raise SignatureError(f"h= names more than {MAX_NAMES} fields")
     if not arc and b"from" not in names:  # RFC 6376 5.4, 6.1.1

@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Mapping
 
+MAX_TAGS = 100  # signatures have a dozen
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # RFC 6376 3.2 tval, with the UTF-8 that RFC 8616 4 lets in; C1 controls are nobody's text.
@@ -29,6 +30,8 @@ def parse_tags(value: bytes | str) -> Mapping[str, str]:
     specs = _FOLD.sub("", _text(value)).removesuffix("\r\n").split(";")
     if len(specs) > 1 and not specs[-1].strip(" \t"):  # one semicolon may end the list
         del specs[-1]
+    if len(specs) > MAX_TAGS:
+        raise TagError(f"it has more than {MAX_TAGS} tags")
     for spec in specs:
         name, equals, text = (part.strip(" \t") for part in spec.partition("="))
         if not equals or not _NAME.fullmatch(name):

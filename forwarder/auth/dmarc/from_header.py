@@ -1,14 +1,14 @@
 """The author's domain: what the From field says it is (RFC 5322 3.4, 3.6.2; RFC 9989 5.3.1).
 
 `author_domain` gives one domain, or the reason why there is none. Exactly one From field must be there, well-formed
-enough to be sure, and all its addresses must be of one domain. Every domain that some reader might take for the
-author's counts: of each mailbox, in and around groups, and of an address within a display name without quotes.
-What quotes and comments hold is text and does not count; encoded words (RFC 2047) are never decoded, for no address
-may be hidden in one.
+enough to be sure, and all its addresses must be of one domain: of each mailbox, in and around groups. What stands in
+front of an address in angle brackets is a name, quoted or not, and so are quotes and comments; encoded words (RFC 2047)
+are never decoded, for no address may be hidden in one.
 
-So a message can only be refused more often by being odd: `a@good.example, b@evil.example` has no author domain, and
-neither has `a@good.example <b@evil.example>`. Taken as they are: missing quotes around `Doe, Jane`, dots out of place
-in local parts, obsolete routes and white space, raw 8-bit display names. IDN come out as A-labels.
+Without one domain, `named` has every domain that some reader might take for the author's, and of a malformed field
+whatever looks like one: `a@good.example, b@evil.example` is judged by the stricter policy of the two. Taken as they
+are: missing quotes around `Doe, Jane`, dots out of place in local parts, obsolete routes and white space, raw 8-bit
+display names. IDN come out as A-labels. An address literal is nobody's domain.
 
 Time is linear in the field; one over `MAX_OCTETS` or of more than `MAX_ADDRESSES` addresses counts as malformed.
 Left out on purpose: local parts, display names, and what they pretend.
@@ -29,6 +29,9 @@ MAX_ADDRESSES = 50  # an IDN costs up to a millisecond
 MAX_NAMED = 4  # domains of one message whose policies are asked for
 _MAX_TOKENS = 5000  # words and marks
 _SHOWN = 4  # domains named in a reason
+_SEVERAL = "there are several From fields"
+_CACHED_OCTETS = 1000
+_AFTER_AT = re.compile(r"@[ \t]*([^\s<>()@,;:\"\\\[\]]+)")
 
 # Letters of RFC 5322 3.2.3 atext, and whatever else is printable; encoded words are atoms (RFC 2047 5).
 _TOKEN = re.compile(
@@ -78,33 +81,44 @@ class _Token(NamedTuple):
 
 def author_domain(header: Header) -> Author:
     """Find the one domain that a message claims to be from."""
-    return _author(tuple(field.value for field in header.all(b"from")[: MAX_NAMED + 1]))
+    fields = header.all(b"from")[: MAX_NAMED + 1]
+    hidden = tuple(field for _, field in header.beyond if field.name == b"from")[: MAX_NAMED + 1]
+    values = tuple(field.value for field in (*fields, *hidden))
+    read = _author if sum(map(len, values)) <= _CACHED_OCTETS else _author.__wrapped__
+    return read(values, bool(hidden))
 
 
 @lru_cache(maxsize=256)  # it is asked for twice a message, and senders send more than one
-def _author(values: Sequence[bytes]) -> Author:
-    if len(values) != 1:  # RFC 5322 3.6: exactly one
-        return _several(values) if values else Author("", "there is no From field", claimed=False)
+def _author(values: Sequence[bytes], hidden: bool) -> Author:
+    if not values:
+        return Author("", "there is no From field", claimed=False)
     try:
-        domains = _domains(values[0])
+        domains = list(dict.fromkeys(domain for value in values for domain in _domains(value)))
     except _FromError as problem:
-        return Author("", f"the From field is malformed: {problem}", claimed=b"@" in values[0])
-    if not domains:
-        return Author("", "the From field names no domain", claimed=False)
-    if len(domains) > 1:  # RFC 9989 5.3.1
-        reason = f"the From field names several domains: {', '.join(domains[:_SHOWN])}"
-        return Author("", reason, named=tuple(domains) if len(domains) <= MAX_NAMED else ())
+        return _unclear(f"the From field is malformed: {problem}", _resembling(values))
+    if hidden or len(values) > 1:  # RFC 5322 3.6: exactly one
+        reason = "a From field stands behind a line that is no header field" if hidden else _SEVERAL
+        return _unclear(reason, domains)
+    if len(domains) != 1:  # RFC 9989 5.3.1
+        several = f"the From field names several domains: {', '.join(domains[:_SHOWN])}"
+        return _unclear(several if domains else "the From field names no domain", domains)
     return Author(domains[0])
 
 
-def _several(values: Sequence[bytes]) -> Author:
-    reason = "there are several From fields"
-    try:
-        domains = dict.fromkeys(domain for value in values for domain in _domains(value))
-    except _FromError:
-        return Author("", reason)
-    few = len(values) <= MAX_NAMED and len(domains) <= MAX_NAMED
-    return Author("", reason, claimed=bool(domains) or not few, named=tuple(domains) if few else ())
+def _unclear(reason: str, domains: Sequence[str]) -> Author:
+    return Author("", reason, bool(domains), tuple(domains) if len(domains) <= MAX_NAMED else ())
+
+
+def _resembling(values: Sequence[bytes]) -> list[str]:
+    """Give whatever looks like the domain of an address in fields that cannot be read for certain."""
+    found: dict[str, None] = {}
+    for value in values:
+        for match in islice(_AFTER_AT.finditer(value.decode("utf-8", "replace")), MAX_ADDRESSES):
+            try:
+                found[parse_domain(match[1].strip("."))] = None
+            except AddressError:
+                continue
+    return list(found)
 
 
 def _domains(value: bytes) -> list[str]:
@@ -163,34 +177,14 @@ def _domains_of(mailbox: Sequence[_Token]) -> Iterator[str]:
     brackets = _places(mailbox, "<>")
     if not brackets:
         if _places(mailbox, "@"):
-            yield _domain(mailbox)
+            yield from _domain(mailbox)
         return
     if [mailbox[index].text for index in brackets] != ["<", ">"]:
         raise _FromError("its angle brackets do not match")
     opening, closing = brackets
     if closing != len(mailbox) - 1:
         raise _FromError("something follows an address in angle brackets")
-    yield from _domains_in_name(mailbox[:opening])
-    yield _domain(_without_route(mailbox[opening + 1 : closing]))
-
-
-def _domains_in_name(name: Sequence[_Token]) -> Iterator[str]:
-    """Give what follows each @ of an unquoted name if it looks like a domain: RFC 5322 3.2.5 has no @ in names.
-
-    Some readers would show it as the address. `Jane @ Work <jane@example.org>` holds no domain.
-    """
-    for at in _places(name, "@"):
-        end = at + 1
-        while end < len(name) and name[end].kind == ("atom" if (end - at) % 2 else "special"):
-            if (end - at) % 2 == 0 and name[end].text != ".":
-                break
-            end += 1
-        text = "".join(token.text for token in name[at + 1 : end]).strip(".")
-        if "." in text:
-            try:
-                yield parse_domain(text)
-            except AddressError:
-                continue
+    yield from _domain(_without_route(mailbox[opening + 1 : closing]))
 
 
 def _without_route(spec: Sequence[_Token]) -> Sequence[_Token]:
@@ -203,20 +197,20 @@ def _without_route(spec: Sequence[_Token]) -> Sequence[_Token]:
     return spec[colons[0] + 1 :]
 
 
-def _domain(spec: Sequence[_Token]) -> str:
-    """Give the domain of local@domain (RFC 5322 3.4.1, with the white space and comments of 4.4)."""
+def _domain(spec: Sequence[_Token]) -> Iterator[str]:
+    """Give the domain of local@domain (RFC 5322 3.4.1, with the white space and comments of 4.4); none of a literal."""
     ats = _places(spec, "@")
     if len(ats) != 1:
         raise _FromError("an address has not exactly one @")
     local, domain = spec[: ats[0]], spec[ats[0] + 1 :]
     if not any(token.is_word for token in local) or not _is_dotted(local):
         raise _FromError("the part before an @ is malformed")
-    if any(token.kind == "literal" for token in domain):  # nobody could publish a policy for it
-        raise _FromError("an address has no domain name")
+    if [token.kind for token in domain] == ["literal"]:  # nobody could publish a policy for it
+        return
     if any(token.kind == "quoted" for token in domain) or not _is_dotted(domain):
         raise _FromError("the domain of an address is malformed")
     try:
-        return parse_domain("".join(token.text for token in domain))
+        yield parse_domain("".join(token.text for token in domain))
     except AddressError as error:
         raise _FromError(str(error)) from None
 

@@ -17,7 +17,7 @@ from forwarder.auth.spf.macros import MacroString, parse_domain_spec, parse_macr
 from forwarder.auth.spf.macros import SpfSyntaxError as SpfSyntaxError  # noqa: PLC0414 - the error of `parse`, for who calls it
 
 _VERSION = b"v=spf1"
-_CACHED_OCTETS = 2048  # of a record; longer ones are rare and are read again
+_CACHED_OCTETS = 512  # of a record that is worth keeping; longer ones are rare, and strangers fill the cache
 
 # RFC 7208 4.6.1: what has "=" right after the name, before any ":" or "/", is a modifier.
 _MODIFIER = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)=(.*)")
@@ -154,7 +154,7 @@ def _parse(record: bytes) -> SpfRecord:
     return SpfRecord(tuple(directives), redirect, modifiers.known.get("exp"))
 
 
-_parse_cached = lru_cache(maxsize=1024)(_parse)
+_parse_cached = lru_cache(maxsize=256)(_parse)
 
 
 def _directive(term: str) -> Directive:

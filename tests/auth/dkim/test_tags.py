@@ -99,3 +99,13 @@ def test_base64(text: str, octets: bytes) -> None:
 def test_what_is_no_base64(text: str) -> None:
     with pytest.raises(TagError, match="base64"):
         decode_base64(text)
+
+
+@pytest.mark.parametrize("count", [100, 101, 100_000])
+def test_the_number_of_tags_is_bounded(count: int) -> None:
+    text = ";".join(f"a{number}=x" for number in range(count))
+    if count > 100:
+        with pytest.raises(TagError, match="more than 100 tags"):
+            parse_tags(text)
+    else:
+        assert len(parse_tags(text)) == count
