@@ -2,7 +2,7 @@
 
 from forwarder.auth.arc.verify import ArcStatus
 from forwarder.auth.dkim.verify import DkimResult
-from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
+from forwarder.auth.dmarc.verify import DmarcResult
 from forwarder.auth.results import Authentication
 from forwarder.auth.spf.verify import SpfStatus
 from forwarder.auth.trust import vouched_by
@@ -52,18 +52,18 @@ def told(found: Authentication, verdict: Verdict) -> dict[str, object]:
     if found.dkim_checked:
         fields["dkim"] = "; ".join(map(_told_of_signature, found.dkim)) or "none"
     if found.arc is not None:
-        failed = found.arc.status is ArcStatus.FAIL
-        fields["arc"] = f"{found.arc.status.value} {found.arc.reason}" if failed else found.arc.status.value
+        fields["arc"] = found.arc.status.value
+        fields["arc_reason"] = found.arc.reason if found.arc.status is ArcStatus.FAIL else None
     if found.dmarc is not None:
         fields |= _told_of_dmarc(found.dmarc)
     return fields
 
 
 def _told_of_dmarc(result: DmarcResult) -> dict[str, object]:
-    passed = result.status is DmarcStatus.PASS
     return {
         "author": result.from_domain or None,
-        "dmarc": result.status.value if passed else f"{result.status.value} {result.reason}",
+        "dmarc": result.status.value,
+        "dmarc_reason": result.reason or None,
         "policy": result.policy.value if result.published else None,
         "aligned": " ".join(filter(None, ("spf" * result.aligned_spf, "dkim" * result.aligned_dkim))) or None,
         "aligned_both": "yes" if result.aligned_both else None,

@@ -146,7 +146,7 @@ def test_the_log_is_told_everything() -> None:
         dkim=dkim(DkimStatus.PASS) + dkim(DkimStatus.FAIL),
         dkim_checked=True,
         arc=SEALED,
-        dmarc=replace(dmarc(PASS, Policy.REJECT), aligned_dkim=True, aligned_both=True),
+        dmarc=replace(dmarc(PASS, Policy.REJECT), aligned_dkim=True, aligned_both=True, reason=""),
     )
     assert told(found, judge(Checks(), found)) == {
         "disposition": "pass",
@@ -155,8 +155,10 @@ def test_the_log_is_told_everything() -> None:
         "spf": "pass",
         "dkim": "pass a.test; fail a.test the reason for DKIM",
         "arc": "pass",
+        "arc_reason": None,
         "author": "a.test",
         "dmarc": "pass",
+        "dmarc_reason": None,
         "policy": "reject",
         "aligned": "dkim",
         "aligned_both": "yes",
@@ -168,6 +170,14 @@ def test_the_log_is_told_why_and_of_the_identity_that_counts() -> None:
     assert told(found, judge(Checks(), found))["spf"] == "fail the reason for SPF"
     bounce = replace(found, sender=None)
     assert told(bounce, judge(Checks(), bounce))["spf"] == "none the reason for HELO"
+
+
+def test_the_log_is_told_why_a_chain_or_a_policy_failed() -> None:
+    found = replace(NOTHING, arc=ArcResult(ArcStatus.FAIL, 1, "a seal is wrong"), dmarc=dmarc(FAIL, Policy.REJECT))
+    fields = told(found, judge(Checks(), found))
+    assert (fields["arc"], fields["arc_reason"]) == ("fail", "a seal is wrong")
+    assert (fields["author"], fields["dmarc"], fields["dmarc_reason"]) == ("a.test", "fail", "the reason for DMARC")
+    assert (fields["aligned"], fields["aligned_both"]) == (None, None)
 
 
 def test_the_log_is_told_of_no_signature() -> None:
