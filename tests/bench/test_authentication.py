@@ -67,7 +67,7 @@ async def examine(message: bytes, zone: dict[tuple[str, str], list[str]] | None 
     for start in range(0, len(message), PIECE):
         examination.feed(message[start : start + PIECE])
     head = message[: LIMITS.header_size + 1]
-    if objection(head, split_header(head), LIMITS):
+    if objection(head, examination.header or split_header(head), LIMITS):
         examination.cancel()
         return None
     found = await examination.finish()

@@ -3,6 +3,7 @@
 It signs its own ARC-Authentication-Results, which the RFC forbids and everybody accepts.
 """
 
+import binascii
 import re
 from functools import cache
 
@@ -98,5 +99,8 @@ async def test_their_chains_changed(message: bytes) -> None:
     try:
         expected = judged_by_them(message, RECORDS)
     except IndexError:  # it finds no message signature in which " i=n;" stands just so
+        return
+    except binascii.Error:  # it meets base64 that is none
+        assert answer.status is ArcStatus.FAIL
         return
     assert answer.status is expected, answer
