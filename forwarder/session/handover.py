@@ -91,7 +91,7 @@ def _cleaned(gateway: Gateway, arrival: Arrival, header: Header, found: Authenti
     """Take out what claims to be our word, and put in the name that the client was found to have."""
     ranges = forged_fields(header, gateway.settings.hostname)
     if ranges:
-        arrival.log.event("alert", component="session", text="forged Authentication-Results of ours were removed")
+        arrival.log.event("cleaned", fields=len(ranges), text="forged Authentication-Results of ours were removed")
     content = StrippedContent(arrival.content, ranges) if ranges else arrival.content
     name = found.iprev.name if found.iprev else ""
     return replace(arrival, content=content, hand=replace(arrival.hand, name=name))

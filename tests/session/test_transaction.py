@@ -318,6 +318,16 @@ async def test_a_loop_of_one_recipient_does_not_stop_the_other(stage: Stage) -> 
     assert reply.code == 554
 
 
+async def test_forged_results_of_ours_are_removed_and_nothing_else(stage: Stage) -> None:
+    await stage.begin("<a@sender.example>", "<me@ours.example>")
+    forged = b"Authentication-Results: mx.ours.example; dmarc=pass\r\n"
+    other = b"Authentication-Results: mx.other.example; dmarc=pass\r\n"
+    assert (await stage.send(forged + other + forged + MESSAGE)).code == 250
+    assert b"".join(stage.courier.messages[0].content.chunks()) == other + MESSAGE
+    assert stage.log.named("cleaned")[0]["fields"] == 2
+    assert stage.log.named("alert") == []  # a stranger must not be able to ring the operator
+
+
 async def test_a_message_that_begins_with_white_space_is_refused(stage: Stage) -> None:
     await stage.begin("<a@sender.example>", "<me@ours.example>")
     assert (await stage.send(b" folded\r\n" + MESSAGE)).enhanced == "5.6.0"
