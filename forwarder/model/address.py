@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from unicodedata import is_normalized
 
-MAX_LOCAL = 64  # RFC 5321 4.5.3.1.1: what everybody must accept; longer ones exist (VERP, SRS) and are let through
+# RFC 5321 4.5.3.1.1 names 64 octets of a local part as what everybody must accept; longer ones exist (VERP, SRS).
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 MAX_MAILBOX = 254  # RFC 5321 4.5.3.1.3: a path is 256 octets with its angle brackets
 
