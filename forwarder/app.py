@@ -34,7 +34,7 @@ from forwarder.ops.control import ControlServer
 from forwarder.ops.secrets import SecretError, srs_secrets
 from forwarder.policy.content import ContentLimits
 from forwarder.policy.dmarc import Enforcement
-from forwarder.policy.limiter import SlidingLimiter
+from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
 from forwarder.ports import EventLog
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import Change, RulesError, RuleSet, compare, parse
@@ -123,7 +123,7 @@ class Service:
         self._clock = SystemClock()
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._limiter = SlidingLimiter(self._clock.monotonic)
+        self._limiter = LocalLimiter(SlidingLimiter(self._clock.monotonic))
         config = wanted.config
         nameservers = tuple(NameServer(one.host, one.port) for one in config.dns.nameservers)
         self._resolver = DnsResolver(nameservers or system_nameservers(), self._clock, timeout=config.dns.timeout)

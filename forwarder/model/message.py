@@ -136,7 +136,8 @@ class Delivery:
 class Outgoing:
     """One accepted message, ready to be handed on. `sender` is the rewritten MAIL FROM, None the null sender.
 
-    `original_sender` is the MAIL FROM as received: what recognises a sender's retry.
+    `original_sender` is the MAIL FROM as received: what recognises a sender's retry. `authenticated` says that a DSN to
+    it would reach who really sent the message (section 3 of the design); such mail goes first where room is scarce.
     """
 
     id: str
@@ -145,3 +146,4 @@ class Outgoing:
     options: MailOptions
     content: Content
     deliveries: tuple[Delivery, ...]
+    authenticated: bool = False

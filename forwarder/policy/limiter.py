@@ -50,7 +50,7 @@ class _Window:
 
 
 class SlidingLimiter:
-    """Implements `ports.Limiter`. `monotonic` gives seconds that never go back (`Clock.monotonic`)."""
+    """Counts. `monotonic` gives seconds that never go back (`Clock.monotonic`)."""
 
     def __init__(self, monotonic: Callable[[], float], max_keys: int = 100_000) -> None:
         self._monotonic = monotonic
@@ -89,3 +89,22 @@ class SlidingLimiter:
         else:
             self._windows.move_to_end(key)
         return window
+
+
+class LocalLimiter:
+    """Implements `ports.Limiter` by a `SlidingLimiter` of this process."""
+
+    def __init__(self, windows: SlidingLimiter) -> None:
+        self._windows = windows
+
+    async def room(self, key: str, limit: int, seconds: int) -> bool:
+        """Say whether `take` would succeed now, without counting."""
+        return self._windows.room(key, limit, seconds)
+
+    async def take(self, key: str, limit: int, seconds: int) -> bool:
+        """Count one event; say whether it is within `limit` per `seconds`."""
+        return self._windows.take(key, limit, seconds)
+
+    def give_back(self, key: str) -> None:
+        """Take back the latest event that was counted."""
+        self._windows.give_back(key)

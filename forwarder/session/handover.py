@@ -105,11 +105,11 @@ async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
     routed: list[prepare.Routed] = []
     counted: list[Limit] = []
     for one in transaction.accepted:
-        if (ours := _own_outcome(gateway, one, looping, arrival.log)) is not None:
+        if (ours := await _own_outcome(gateway, one, looping, arrival.log)) is not None:
             outcomes.append(ours)
         elif isinstance(one.decision, Forward):
             routed.append(_routed(one, one.decision, arrival.log))
-            counted += _counted(gateway, one.decision)
+            counted += await _counted(gateway, one.decision)
     if routed:
         trace = headers.Trace(gateway.settings.hostname, transaction.id, gateway.clock.now(), arrival.hand)
         outgoing = Outgoing(
@@ -137,28 +137,30 @@ def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:
     return prepare.Routed(one.recipient, decision.destinations)
 
 
-def _own_outcome(gateway: Gateway, one: Accepted, looping: frozenset[bytes], log: EventLog) -> Outcome | None:
+async def _own_outcome(gateway: Gateway, one: Accepted, looping: frozenset[bytes], log: EventLog) -> Outcome | None:
     """Decide what never leaves us: discarded mail (which counts as delivered), loops, mail over a limit."""
     if isinstance(one.decision, Discard):
         log.event("routed", to=one.recipient.address, destination="discard", rule=places(one.decision.path))
         return Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "Discarded by a rule"))
     if headers.mark(one.recipient.address) in looping:
         return Outcome(Verdict.REFUSED, _LOOP)
-    if over := over_limit(gateway, one.decision):
+    if over := await over_limit(gateway, one.decision):
         return Outcome(Verdict.DEFERRED, over)
     return None
 
 
-def over_limit(gateway: Gateway, decision: Forward) -> Reply | None:
+async def over_limit(gateway: Gateway, decision: Forward) -> Reply | None:
     """Check the `limit` options of the rules that led here, without counting."""
-    within = all(gateway.limiter.room(limit.key, limit.count, limit.seconds) for limit in decision.limits)
-    return None if within else _OVER_LIMIT
+    for limit in decision.limits:
+        if not await gateway.limiter.room(limit.key, limit.count, limit.seconds):
+            return _OVER_LIMIT
+    return None
 
 
-def _counted(gateway: Gateway, decision: Forward) -> Sequence[Limit]:
+async def _counted(gateway: Gateway, decision: Forward) -> Sequence[Limit]:
     """Count a message that is about to be handed on."""
     for limit in decision.limits:
-        gateway.limiter.take(limit.key, limit.count, limit.seconds)
+        await gateway.limiter.take(limit.key, limit.count, limit.seconds)
     return decision.limits
 
 

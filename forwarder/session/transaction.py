@@ -127,7 +127,7 @@ class Session:
         if not address.domain:  # RFC 5321 4.5.1: the bare <Postmaster> is that of this host
             address = Address(address.local, self._gateway.settings.hostname)
         decision = resolve(self._gateway, address, transaction.sender)
-        if isinstance(decision, Forward) and (over := over_limit(self._gateway, decision)):
+        if isinstance(decision, Forward) and (over := await over_limit(self._gateway, decision)):
             return self._refuse(over, "rcpt", to=address, rule=places(decision.path))
         if not isinstance(decision, (Forward, Discard)):
             return self._refused_recipient(address, decision)

@@ -9,7 +9,7 @@ from forwarder.model.message import Delivery, MemoryContent, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.policy.content import ContentLimits
-from forwarder.policy.limiter import SlidingLimiter
+from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import parse
 from forwarder.session.gateway import Gateway, Settings
@@ -66,7 +66,7 @@ class Stage:
             Srs("fwd.ours.example", [SECRET], 21),
             self.courier,
             self.resolver,
-            SlidingLimiter(self.clock.monotonic),
+            LocalLimiter(SlidingLimiter(self.clock.monotonic)),
             self.clock,
             Random(1),
             self.log,
