@@ -1,73 +1,101 @@
-"""Which refusals speak of us, and not of the message or its recipient.
+"""What a next hop's refusal means: the first row of `delivery.replies` that matches, else the code's first digit.
 
-A next hop that dislikes our address, our reverse name or the SPF record of our SRS domain answers 5xx to every
-message. Passed back, that would tell senders that the owner's mailbox is wrong, and they would believe it; so such a
-reply counts as temporary and alerts the operator. Source: the postmaster pages of Google, Microsoft, Yahoo and Apple.
+A hop that dislikes our address, our reverse name or the SPF record of our SRS domain answers 5xx to every message.
+Passed back, that would tell senders that the owner's mailbox is wrong, and they would believe it. Others say of a
+mailbox, a sender or the whole provider that it wants to be left alone. The rows tell these apart.
 
-`our_fault(reply)` gives the plain reason, or "" for every other reply. The first matching row decides.
+`classify` never fails and looks at no more than `LOOKED_AT` characters. What is no refusal (2xx, 3xx) matches no row.
 """
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from forwarder.delivery.replies import ROWS, Row
 from forwarder.model.reply import Class, Reply
+from forwarder.model.ruling import PERMANENT, TEMPORARY, Ruling
 
-_QUOTED = 2000  # characters of a reply that are looked at
+LOOKED_AT = 2000  # characters of a reply's text
+
+# The domain of a provider's mail hosts.
+_PROVIDERS = {
+    "google.com": "google",
+    "googlemail.com": "google",
+    "smtp.goog": "google",
+    "protection.outlook.com": "microsoft",
+    "mx.microsoft": "microsoft",
+    "yahoodns.net": "yahoo",
+    "mail.icloud.com": "apple",
+    "protonmail.ch": "proton",
+    "messagingengine.com": "fastmail",
+}
+# RFC 2034 4: at the start of each line. Left in the text where its class differs from the code's ("421 5.7.32").
+_ENHANCED = re.compile(r"^([45]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """`enhanced` matches the whole enhanced code, `text` is searched for without case; "" matches any."""
+class _Pattern:
+    """A row made ready."""
 
-    enhanced: str
-    text: str
-    reason: str
+    provider: str
+    code: re.Pattern[str]
+    enhanced: re.Pattern[str]
+    text: re.Pattern[str]
+    ruling: Ruling
 
-    def matches(self, enhanced: str, text: str) -> bool:
-        return (not self.enhanced or re.fullmatch(self.enhanced, enhanced) is not None) and (
-            re.search(self.text, text, re.IGNORECASE) is not None
+
+def _ready(rows: tuple[Row, ...]) -> tuple[_Pattern, ...]:
+    return tuple(
+        _Pattern(
+            row.provider,
+            re.compile(row.code, re.ASCII),
+            re.compile(row.enhanced or ".*", re.ASCII),
+            re.compile(row.text, re.IGNORECASE),
+            row.ruling,
         )
+        for row in rows
+    )
 
 
-_PTR = "our address has no reverse name (PTR) that leads back to it"
-_BLOCKED = "our address is on a block list"
-_SPF = "the SPF record of our SRS domain does not cover our address"
-_UNAUTHENTICATED = "our SPF or DKIM does not pass"
-_IPV6 = "our IPv6 address is not accepted"
-
-_ROWS = (
-    # RFC 7372 3.3: reverse DNS validation failed. Google's other codes for it name the record.
-    _Row(r"5\.7\.25", "", _PTR),
-    _Row(r"5\.7\.1", r"\bPTR\b|IPv6 sending guidelines", _PTR),
-    _Row(r"5\.7\.2[47]", "", _SPF),
-    _Row(r"5\.7\.26", r"hard fail", _SPF),
-    _Row(r"5\.7\.(26|30)", r"sender is unauthenticated|pass DKIM authentication", _UNAUTHENTICATED),
-    _Row(r"5\.7\.29", "", "the next hop wants TLS"),
-    _Row(r"5\.7\.28", "", _BLOCKED),
-    _Row(r"5\.7\.1", r"reputation of the sending IP|IP you're using to send|originating from your IP", _BLOCKED),
-    # Microsoft
-    _Row(r"5\.7\.(511|60[6-9]|6[1-4]\d)", "", _BLOCKED),
-    _Row(r"5\.7\.1", r"\(S31[45]0\)|on our block list", _BLOCKED),
-    _Row(r"5\.7\.(508|510)", "", _IPV6),
-    # Yahoo
-    _Row(r"", r"\[(TSS09|TSS11|TSS07|BL2[123])\]", _BLOCKED),
-    # Apple and all who ask a DNS list about the client
-    _Row(
-        r"5\.7\.[01]|",
-        r"(client host|your (ip|host)|ip address|\[\d+\.\d+\.\d+\.\d+\]).{0,80}(blocked|listed)",
-        _BLOCKED,
-    ),
-    _Row(
-        r"5\.7\.[01]|", r"(blocked|listed).{0,40}\b(spamhaus|sbl|xbl|pbl|zen|barracuda|spamcop|proofpoint)\b", _BLOCKED
-    ),
-)
-# Lists of domains and links speak of the message.
-_OF_THE_MESSAGE = re.compile(r"\b(dbl|surbl|uribl|url|link)\b", re.IGNORECASE)
+_TABLE = _ready(ROWS)
 
 
-def our_fault(reply: Reply) -> str:
-    """Say what is wrong with us where a 5xx reply says so; "" where it speaks of the message, or is no 5xx."""
-    text = " ".join(reply.text.split())[:_QUOTED]
-    if reply.kind is not Class.PERMANENT or _OF_THE_MESSAGE.search(text.split("http", maxsplit=1)[0]):
-        return ""
-    return next((row.reason for row in _ROWS if row.matches(reply.enhanced, text)), "")
+def classify(reply: Reply, relay: str = "") -> Ruling:
+    """Say what a refusal by `relay` (`host[ip]:port`; "" where nobody knows) means."""
+    provider = provider_of(relay.partition("[")[0])
+    raw = reply.text[:LOOKED_AT]
+    leading = _ENHANCED.match(raw)
+    code, enhanced = str(reply.code), reply.enhanced or (leading[1] if leading else "")
+    text = " ".join(_ENHANCED.sub("", raw).split())
+    for row in _TABLE:
+        if (
+            row.provider in ("", provider)
+            and row.code.fullmatch(code)
+            and row.enhanced.fullmatch(enhanced)
+            and row.text.search(text)
+        ):
+            return row.ruling
+    return PERMANENT if reply.kind is Class.PERMANENT else TEMPORARY
+
+
+def provider_of(host: str) -> str:
+    """Name whoever runs a mail host: a word for those that rows know, otherwise the host's last two labels.
+
+    These need not be a domain that anybody can register ("co.uk"): hosts below them are then paced together. An IP
+    address (an explicit next hop) is its own provider; "" gives "".
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    if _is_address(name):
+        return name
+    labels = name.split(".")
+    suffixes = (".".join(labels[start:]) for start in range(max(0, len(labels) - 3), len(labels)))
+    known = (_PROVIDERS[suffix] for suffix in suffixes if suffix in _PROVIDERS)
+    return next(known, ".".join(labels[-2:]))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
