@@ -148,6 +148,10 @@ class Courier(Protocol):
         """
         ...
 
+    async def known(self, message: Outgoing) -> Sequence[Outcome]:
+        """Say what was handed on of a message before, without an attempt: one outcome per delivery, or UNTRIED."""
+        ...
+
     def entrust(self, message: Outgoing, settled: Callable[[int, Outcome], None]) -> None:
         """Learn that a message handed on is in the spool's custody, so that its sender was told 250.
 
@@ -155,11 +159,12 @@ class Courier(Protocol):
         """
         ...
 
-    def unheard(self, message: Outgoing) -> None:
+    async def unheard(self, message: Outgoing) -> None:
         """Learn that the sender of a message handed on does not know of its success, and will send it again.
 
-        It went away before it could be told, or had to be told of a failure elsewhere. What was delivered of the
-        message, or taken into custody, is answered DELIVERED the next time, without a second copy. Never raises.
+        It went away before it could be told, or had to be told to come again. What was delivered of the message, is
+        delivered yet by an attempt still RUNNING, or was taken into custody is answered DELIVERED the next time,
+        without a second copy; on return that is durable as far as it is known. Never raises.
         """
         ...
 

@@ -1,11 +1,12 @@
 """Stand-ins for the ports: tables of data, a clock that is told the time, a log that remembers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
-from forwarder.ports import Answer, DnsStatus, EventLog, Mx
+from forwarder.model.outcome import Outcome
+from forwarder.ports import Answer, DnsStatus, EventLog, Held, Load, Mx, Turn
 
 
 class FakeClock:
@@ -88,3 +89,22 @@ class RecordingLog:
     def named(self, name: str) -> list[dict[str, object]]:
         """Give the fields of the events of that name."""
         return [fields for event, fields in self.events if event == name]
+
+
+@dataclass
+class FreePacer:
+    """Gives every turn at once, but for mailboxes in `held`; remembers loads and what was heard."""
+
+    held: dict[str, Held] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    heard: list[tuple[Turn, list[Outcome]]] = field(default_factory=list)
+
+    async def turn(self, load: Load, until: float) -> Turn:
+        self.loads.append(load)
+        held = {n: self.held[mailbox] for n, mailbox in enumerate(load.mailboxes) if mailbox in self.held}
+        offered = self.turns.pop(0) if self.turns else Turn(len(self.loads), {})
+        return replace(offered, number=0 if len(held) == len(load.mailboxes) else offered.number, held=held)
+
+    def done(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
+        self.heard.append((turn, list(outcomes)))

@@ -18,7 +18,8 @@ from authres.core import AuthenticationResultProperty as Property
 
 from forwarder.auth.arc.verify import ArcResult, ArcStatus
 from forwarder.auth.dkim.verify import DkimResult, DkimStatus
-from forwarder.auth.dmarc.verify import DmarcResult
+from forwarder.auth.dmarc.organisation import is_within
+from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
 from forwarder.auth.iprev import IprevResult, IprevStatus
 from forwarder.auth.spf.verify import SpfCheck, SpfStatus
 from forwarder.model.address import Address
@@ -59,6 +60,21 @@ class Authentication:
     def proven(self) -> bool:
         """Whether anything at all vouches for the message: SPF or a DKIM signature."""
         return bool(self.spf and self.spf.authenticated_domain) or any(r.status is DkimStatus.PASS for r in self.dkim)
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether a DSN to MAIL FROM would reach who really sent the message (section 3 of the design).
+
+        SPF passes for MAIL FROM's domain, or DMARC passes and MAIL FROM is of the author's organisation.
+        """
+        if self.sender is None:
+            return False
+        if self.spf is not None and self.spf.mail_from.status is SpfStatus.PASS:
+            return True
+        author = self.dmarc
+        if author is None or author.status is not DmarcStatus.PASS or not author.organisation:
+            return False
+        return is_within(self.sender.domain, author.organisation)
 
     @property
     def undecided(self) -> bool:

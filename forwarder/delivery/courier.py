@@ -1,26 +1,29 @@
 """The courier that cuts through: offers a message to all its destinations at once and tells what came of it in time.
 
-`hand_on` returns by its deadline. What is not decided then is RUNNING: its attempt goes on in the background, and a
-later `hand_on` of the same message joins it. What had no turn yet by the deadline (too many connections at once) is
-not started and is DEFERRED.
+`hand_on` returns by its deadline. What is not decided then is RUNNING: its attempt goes on in the background. What had
+no turn yet by the deadline is not started and is DEFERRED. Then the caller says how the sender was answered:
 
-When not everything was delivered by the deadline the caller cannot acknowledge the message as a whole and its sender
-will send it again: so what was or still gets delivered of it is remembered (`memory`) and answered DELIVERED at once
-the next time. After a whole success what was remembered is forgotten, and the same message sent again is delivered
-again; unless the caller says that nobody heard of the success (`unheard`).
+- `entrust`: 250, and the spool has the rest. It is told how attempts that were RUNNING end.
+- `unheard`: the sender will come again. What was or still gets delivered is remembered (`ports.Ledger`) and answered
+  DELIVERED at once the next time; a retry joins an attempt that is still running.
+- neither: 250 and everything was delivered, or nothing was. After a whole success what was remembered is forgotten,
+  and the same message sent again is delivered again.
 
 A message that equals one whose sender still waits is no retry but another message: it has attempts of its own.
+`carry` is for the spool: no deadline, nothing remembered.
 
 Deliveries that share route and head go in one transaction, everything else concurrently. De-duplication is the
-caller's, retrying the spool's. Nothing that a next hop, DNS or the disk does makes `hand_on` raise.
+caller's. Nothing that a next hop, DNS or the disk does makes a method raise.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from weakref import WeakSet
 
-from forwarder.delivery.attempt import Attempt, Parcel
+from forwarder.delivery.attempt import Attempt, Listener, Means, Parcel
 from forwarder.delivery.judge import Judge
 from forwarder.delivery.lines import Lines
 from forwarder.delivery.memory import Key, Memory, key_of
@@ -32,27 +35,33 @@ from forwarder.model.headers import split_header
 from forwarder.model.message import Delivery, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
-from forwarder.ports import Clock, Dialer, EventLog, Randomness, Resolver
+from forwarder.model.ruling import Fate, Ruling, Scope
+from forwarder.ports import Clock, Dialer, EventLog, Ledger, Pacer, Randomness, Resolver
 from forwarder.smtp.answers import quote
 from forwarder.smtp.client import Transaction
 
-_ANSWERED = 10_000  # whole successes that the caller may still say nobody heard of
+_ANSWERED = 10_000  # successes that the caller may still say nobody heard of
 _ANSWERED_AGE = 3600.0  # seconds
 _HEADER_SEEN = 262_144  # octets of a message in which 8-bit headers are looked for
+_PATIENCE = 30.0  # seconds that the spool's attempts wait for a turn before they are put off
+_STRIKES = 3  # refusals of a message's content that are passed on as temporary
 _RUNNING = Outcome(Verdict.RUNNING, Reply(451, "4.4.7", "the next hop has not answered yet"))
+_UNTRIED = Outcome(Verdict.UNTRIED, Reply(451, "4.4.0", "not tried yet"))
+_TAKEN = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "taken into our care before"))
 _BUSY = Outcome(Verdict.DEFERRED, Reply(451, "4.4.5", "too many connections to the next hop are in use"))
+_UNDER_WAY = Ruling("under way", Scope.MESSAGE, Fate.NEVER_QUEUE)
 _CLOSING = Outcome(Verdict.DEFERRED, Reply(451, "4.3.2", "the gateway is shutting down"))
 _BROKEN = Outcome(Verdict.DEFERRED, Reply(451, "4.3.0", "the message could not be handed on for a local reason"))
 
 
 @dataclass(eq=False, slots=True)
 class _Promise:
-    """The outcome of one delivery to come. With `keep` it is remembered if it is a success."""
+    """The outcome of one delivery to come. Those that are `quiet` are logged by whoever asked."""
 
     key: Key
     delivery: Delivery
     future: asyncio.Future[Outcome]
-    keep: bool = False
+    quiet: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -67,73 +76,113 @@ class _Job:
     task: asyncio.Task[None] | None = field(default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The ports that the courier works through."""
+
+    resolver: Resolver
+    dialer: Dialer
+    clock: Clock
+    randomness: Randomness
+    ledger: Ledger
+    pacer: Pacer
+    log: EventLog
+
+
 class CutThroughCourier:
     """Implements the `Courier` port over real or fake connections. Close it at the end."""
 
-    def __init__(
-        self,
-        settings: CourierSettings,
-        *,
-        resolver: Resolver,
-        dialer: Dialer,
-        clock: Clock,
-        randomness: Randomness,
-        log: EventLog,
-    ) -> None:
+    def __init__(self, settings: CourierSettings, ports: Surroundings) -> None:
         self._settings = settings
-        self._resolver = resolver
-        self._dialer = dialer
-        self._randomness = randomness
-        self._clock = clock
-        self._log = log
-        self._router = Router(settings, resolver, randomness)
-        self._lines = Lines(settings, dialer, clock)
+        self._ports = ports
+        self._clock = ports.clock
+        self._ledger = ports.ledger
+        self._log = ports.log
+        self._router = Router(settings, ports.resolver, ports.randomness)
+        self._lines = Lines(settings, ports.dialer, ports.clock)
         self._retired: WeakSet[Lines] = WeakSet()  # one is gone when no attempt and no idle connection holds it
-        self._judge = Judge(clock)
-        self._memory = Memory(clock, seconds=settings.remember)
-        self._answered = Memory(clock, _ANSWERED, _ANSWERED_AGE)
-        self._running: dict[Key, _Promise] = {}  # those whose caller could not be told of a success
+        self._judge = Judge(ports.clock)
+        self._answered = Memory(ports.clock, _ANSWERED, _ANSWERED_AGE)
+        self._undecided: OrderedDict[str, Sequence[_Promise]] = OrderedDict()  # by message, until it is answered
+        self._running: dict[Key, _Promise] = {}  # those whose sender comes again
         self._tasks: set[asyncio.Task[None]] = set()
-        self._by_destination = Turns(settings.limits.per_destination)
         self._in_all = Turns(settings.limits.connections)
 
     async def hand_on(self, message: Outgoing, deadline: float) -> Sequence[Outcome]:
         """Offer to every destination at once; give one outcome per delivery, in their order, by `deadline`."""
-        promises, fresh = self._promises(message)
-        jobs = [self._start(message, way, group) for way, group in self._groups(fresh)]
+        promises, fresh = await self._promises(message)
+        jobs = [self._start(message, way, group, deadline) for way, group in self._groups(fresh)]
         try:
             await asyncio.wait({p.future for p in promises}, timeout=max(0.0, deadline - self._clock.monotonic()))
-        except asyncio.CancelledError:
-            self._remember(promises)  # nobody will hear of it: the sender asks again
+        except asyncio.CancelledError:  # nobody will hear of it: the sender asks again
+            self._spawn(self._remember(promises))
             raise
         for job in jobs:
             self._call_off(job)
         outcomes = [promise.future.result() if promise.future.done() else _RUNNING for promise in promises]
         if all(outcome.verdict is Verdict.DELIVERED for outcome in outcomes):
             # Only what this call used up: an equal message on its way at the same time may need the rest.
-            self._forget(promise for promise in promises if promise not in fresh)
-            self._note_answered(promises)
-        else:
-            self._remember(promises)
-        return outcomes
+            self._forget(promise.key for promise in promises if promise not in fresh)
+        self._note_answered(promises)
+        self._note_undecided(message, promises)
+        return [await self._passed_on(promise, outcome) for promise, outcome in zip(promises, outcomes, strict=True)]
 
-    def unheard(self, message: Outgoing) -> None:
+    async def known(self, message: Outgoing) -> Sequence[Outcome]:
+        """Say what was handed on of a message before, without an attempt."""
+        promises, fresh = await self._promises(message)
+        if not fresh and all(promise.future.done() for promise in promises):
+            self._forget(promise.key for promise in promises)
+            self._note_answered(promises)
+        self._note_undecided(message, [promise for promise in promises if promise not in fresh])
+        return [
+            promise.future.result() if promise.future.done() else _UNTRIED if promise in fresh else _RUNNING
+            for promise in promises
+        ]
+
+    def entrust(self, message: Outgoing, settled: Callable[[int, Outcome], None]) -> None:
+        """Learn that the sender was told 250: tell the spool how attempts end that were RUNNING."""
+        digest = message.content.digest
+        undecided = {promise.key: promise for promise in self._undecided.pop(message.id, ())}
+        keys = [key_of(message, delivery, digest) for delivery in message.deliveries]
+        for index, key in enumerate(keys):
+            if promise := undecided.get(key):
+                self._give_away(promise, partial(settled, index))
+            if self._answered.get(key) is None:
+                self._answered.put(key, _TAKEN)
+        self._forget(keys)
+
+    async def unheard(self, message: Outgoing) -> None:
         """Remember what was delivered of a message whose sender did not learn of it and will send it again."""
         digest = message.content.digest
-        for key in (key_of(message, delivery, digest) for delivery in message.deliveries):
-            if outcome := self._answered.get(key):
-                self._memory.put(key, outcome)
+        keys = (key_of(message, delivery, digest) for delivery in message.deliveries)
+        known: dict[bytes, Outcome] = {key: outcome for key in keys if (outcome := self._answered.get(key))}
+        await self._remember(self._undecided.pop(message.id, ()))
+        if known:
+            await self._ledger.remember(known)
+
+    async def carry(self, message: Outgoing) -> Sequence[Outcome]:
+        """Offer to every destination for the spool; give one outcome per delivery, never RUNNING."""
+        digest = message.content.digest
+        promises = [_new(key_of(message, delivery, digest), delivery, quiet=True) for delivery in message.deliveries]
+        patience = self._clock.monotonic() + _PATIENCE
+        jobs = [self._start(message, way, group, patience) for way, group in self._groups(promises)]
+        try:
+            await asyncio.wait({promise.future for promise in promises})
+        except asyncio.CancelledError:
+            for job in jobs:
+                if job.task:
+                    job.task.cancel()
+            raise
+        return [promise.future.result() for promise in promises]
 
     def reconfigure(self, settings: CourierSettings) -> None:
         """Use other settings for what begins from now on; what is under way ends with those it began with."""
         if settings == self._settings:
             return
         self._settings = settings
-        self._memory.keep_for(settings.remember)
-        self._router = Router(settings, self._resolver, self._randomness)
+        self._router = Router(settings, self._ports.resolver, self._ports.randomness)
         self._retired.add(self._lines)  # its idle connections run out by themselves
-        self._lines = Lines(settings, self._dialer, self._clock)
-        self._by_destination = Turns(settings.limits.per_destination)
+        self._lines = Lines(settings, self._ports.dialer, self._clock)
         self._in_all = Turns(settings.limits.connections)
 
     async def close(self, grace: float) -> None:
@@ -148,14 +197,17 @@ class CutThroughCourier:
 
     # What goes together
 
-    def _promises(self, message: Outgoing) -> tuple[list[_Promise], list[_Promise]]:
+    async def _promises(self, message: Outgoing) -> tuple[list[_Promise], list[_Promise]]:
         """Give a promise for each delivery, and those among them that need an attempt."""
         digest = message.content.digest
+        keys = [key_of(message, delivery, digest) for delivery in message.deliveries]
+        recalled = await self._ledger.recall(keys)
         fresh: dict[Key, _Promise] = {}
         promises = []
-        for delivery in message.deliveries:
-            key = key_of(message, delivery, digest)
-            promise = fresh.get(key) or self._known(key, delivery, message.id) or self._running.get(key)
+        for key, delivery, outcome in zip(keys, message.deliveries, recalled, strict=True):
+            promise = fresh.get(key) or self._running.get(key)
+            if promise is None and outcome is not None:
+                promise = self._known(key, delivery, outcome, message.id)
             if promise is None:
                 promise = fresh[key] = _new(key, delivery)
             promises.append(promise)
@@ -171,14 +223,18 @@ class CutThroughCourier:
             for first in range(0, len(group), most):
                 yield way, group[first : first + most]
 
-    def _start(self, message: Outgoing, way: Way, promises: Sequence[_Promise]) -> _Job:
+    def _start(self, message: Outgoing, way: Way, promises: Sequence[_Promise], patience: float) -> _Job:
         head = promises[0].delivery.head
-        parcel = Parcel(way, message, head, _transaction(message, head, promises))
+        parcel = Parcel(way, message, head, _transaction(message, head, promises), patience)
         job = _Job(parcel, promises, self._log.bind(id=message.id), self._clock.monotonic())
-        job.task = asyncio.create_task(self._work(job))
-        self._tasks.add(job.task)  # the loop holds tasks weakly
-        job.task.add_done_callback(self._tasks.discard)
+        job.task = self._spawn(self._work(job))
         return job
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the loop holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # Under way
 
@@ -186,8 +242,7 @@ class CutThroughCourier:
         """Run one attempt; whatever happens, every promise of the job is kept."""
         otherwise = _CLOSING
         try:
-            async with self._by_destination.turn(job.parcel.way), self._in_all.turn(None):
-                job.waiting = False
+            async with self._in_all.turn(None):
                 await self._attempt(job).run()
         except Exception as error:  # noqa: BLE001,RUF100 - whatever it is, the recipients have to be told
             otherwise = _BROKEN
@@ -200,7 +255,11 @@ class CutThroughCourier:
         def decided(index: int, outcome: Outcome) -> None:
             self._settle(job, job.promises[index], outcome)
 
-        return Attempt(job.parcel, self._router, self._lines, self._judge, decided, job.log)
+        def begun() -> None:
+            job.waiting = False
+
+        means = Means(self._router, self._lines, self._judge, self._ports.pacer)
+        return Attempt(job.parcel, means, Listener(decided, begun), job.log)
 
     def _call_off(self, job: _Job) -> None:
         """Take a job back that had no turn by the deadline."""
@@ -212,39 +271,76 @@ class CutThroughCourier:
     def _settle(self, job: _Job, promise: _Promise, outcome: Outcome) -> None:
         if promise.future.done():
             return
+        promise.future.set_result(outcome)
         if self._running.get(promise.key) is promise:
             del self._running[promise.key]
-        promise.future.set_result(outcome)
-        if promise.keep and outcome.verdict is Verdict.DELIVERED:
-            self._memory.put(promise.key, outcome)
-        self._report(job.log, promise.delivery, outcome, self._clock.monotonic() - job.started)
+            self._spawn(self._conclude(promise, outcome))
+        if not promise.quiet:
+            self._report(job.log, promise.delivery, outcome, self._clock.monotonic() - job.started)
+
+    async def _conclude(self, promise: _Promise, outcome: Outcome) -> None:
+        """Write down how an attempt ended whose sender comes again."""
+        if outcome.verdict is Verdict.DELIVERED:
+            await self._ledger.remember({promise.key: outcome})
+        self._ledger.ended([promise.key])
+
+    async def _passed_on(self, promise: _Promise, outcome: Outcome) -> Outcome:
+        """Make a temporary refusal of a message's content permanent when it has been passed on often enough."""
+        if not outcome.remote or outcome.ruling is None or outcome.ruling.fate is not Fate.NEVER_QUEUE:
+            return outcome
+        if await self._ledger.strike(promise.key) < _STRIKES:
+            return outcome
+        return replace(outcome, verdict=Verdict.REFUSED, reply=Reply(550, "5.7.1", outcome.reply.text))
 
     # Afterwards
 
-    def _known(self, key: Key, delivery: Delivery, message_id: str) -> _Promise | None:
-        outcome = self._memory.get(key)
-        if outcome is None:
-            return None
+    def _known(self, key: Key, delivery: Delivery, outcome: Outcome, message_id: str) -> _Promise:
         promise = _new(key, delivery)
+        if outcome.verdict is Verdict.RUNNING:  # in another process: whoever else tries now makes a second copy
+            outcome = replace(outcome, verdict=Verdict.DEFERRED, ruling=_UNDER_WAY)
         promise.future.set_result(outcome)
         self._report(self._log.bind(id=message_id, remembered=True), delivery, outcome, 0.0)
         return promise
 
-    def _remember(self, promises: Iterable[_Promise]) -> None:
-        for promise in promises:
-            promise.keep = True
-            if not promise.future.done():
-                self._running[promise.key] = promise
-            elif promise.future.result().verdict is Verdict.DELIVERED:
-                self._memory.put(promise.key, promise.future.result())
+    async def _remember(self, promises: Sequence[_Promise]) -> None:
+        """Note what is delivered, and see to it that what still gets delivered is noted then."""
+        going_on = [promise for promise in promises if not promise.future.done()]
+        for promise in going_on:
+            self._running[promise.key] = promise
+        if going_on:
+            self._ledger.running([promise.key for promise in going_on])
+        done = [(promise.key, promise.future.result()) for promise in promises if promise.future.done()]
+        delivered: dict[bytes, Outcome] = {
+            key: outcome for key, outcome in done if outcome.verdict is Verdict.DELIVERED
+        }
+        if delivered:
+            await self._ledger.remember(delivered)
 
-    def _forget(self, promises: Iterable[_Promise]) -> None:
-        for promise in promises:
-            self._memory.forget(promise.key)
+    def _forget(self, keys: Iterable[Key]) -> None:
+        if used_up := list(keys):
+            self._spawn(self._ledger_forget(used_up))
+
+    async def _ledger_forget(self, keys: Sequence[Key]) -> None:
+        await self._ledger.forget(keys)
+
+    def _give_away(self, promise: _Promise, settled: Callable[[Outcome], None]) -> None:
+        """Tell the spool, and nobody else, how an attempt ends."""
+        promise.quiet = True
+        if self._running.get(promise.key) is promise:
+            del self._running[promise.key]
+            self._ledger.ended([promise.key])
+        promise.future.add_done_callback(lambda future: settled(future.result()))
 
     def _note_answered(self, promises: Iterable[_Promise]) -> None:
         for promise in promises:
-            self._answered.put(promise.key, promise.future.result())
+            if promise.future.done() and (outcome := promise.future.result()).verdict is Verdict.DELIVERED:
+                self._answered.put(promise.key, outcome)
+
+    def _note_undecided(self, message: Outgoing, promises: Sequence[_Promise]) -> None:
+        if undecided := [promise for promise in promises if not promise.future.done()]:
+            self._undecided[message.id] = undecided
+        if len(self._undecided) > _ANSWERED:
+            self._undecided.popitem(last=False)
 
     def _report(self, log: EventLog, delivery: Delivery, outcome: Outcome, seconds: float) -> None:
         name = "attempt" if outcome.verdict is Verdict.REFUSED else outcome.verdict.value
@@ -261,8 +357,8 @@ class CutThroughCourier:
         )
 
 
-def _new(key: Key, delivery: Delivery) -> _Promise:
-    return _Promise(key, delivery, asyncio.get_running_loop().create_future())
+def _new(key: Key, delivery: Delivery, *, quiet: bool = False) -> _Promise:
+    return _Promise(key, delivery, asyncio.get_running_loop().create_future(), quiet=quiet)
 
 
 def _transaction(message: Outgoing, head: bytes, promises: Sequence[_Promise]) -> Transaction:

@@ -40,13 +40,24 @@ class Lines:
         """Say when an attempt that begins now has to end, by the clock's monotonic seconds."""
         return self._clock.monotonic() + self._settings.timeouts.attempt
 
+    def source(self, address: str) -> str | None:
+        """Give the address to send from, None where the system chooses."""
+        version = ip_address(address).version
+        return next(
+            (source for source in self._settings.source_addresses if ip_address(source).version == version), None
+        )
+
+    def in_seconds(self, seconds: float) -> float:
+        """Say what the clock's monotonic seconds will be then."""
+        return self._clock.monotonic() + seconds
+
     def is_past(self, moment: float) -> bool:
         """Whether it is that late, by the clock's monotonic seconds."""
         return self._clock.monotonic() >= moment
 
-    def reuse(self, target: Target) -> Line | None:
+    def reuse(self, target: Target, tls: TlsUse) -> Line | None:
         """Lend an idle line to that target, if there is one."""
-        key = self._key(target, self._settings.tls)
+        key = self._key(target, tls)
         while found := self._pool.take(key, self._clock.monotonic()):
             line, use = found
             if not line.ended:
@@ -76,13 +87,16 @@ class Lines:
             self._shunned.clear()
         return self._shunned.get(target, 0.0) > self._clock.monotonic()
 
-    async def give_back(self, line: Line) -> None:
-        """Keep a line for the next message if it is in order, otherwise close it."""
+    async def give_back(self, line: Line, most: int = 0) -> None:
+        """Keep a line for the next message if it is in order, otherwise close it.
+
+        `most` is how many messages it may carry by the next hop's own rules, 0: as many as our settings say.
+        """
         key, use = self._lent.pop(line)
         if not line.client.idle:
             await line.close()
             return
-        if line.client.outdated:  # whoever comes next is to hear what is offered now
+        if line.client.outdated or 0 < most <= use.messages + 1:  # whoever comes next is to hear what is offered now
             self._hang_up([line])
             return
         self._hang_up(self._pool.put(key, line, use.once_more(), self._clock.monotonic()))
@@ -99,13 +113,7 @@ class Lines:
         await asyncio.gather(*self._background)
 
     def _key(self, target: Target, tls: TlsUse) -> PoolKey:
-        return PoolKey(target.address, target.port, tls, self._source(target.address))
-
-    def _source(self, address: str) -> str | None:
-        version = ip_address(address).version
-        return next(
-            (source for source in self._settings.source_addresses if ip_address(source).version == version), None
-        )
+        return PoolKey(target.address, target.port, tls, self.source(target.address))
 
     def _hang_up(self, lines: Iterable[Line]) -> None:
         for line in lines:

@@ -2,7 +2,7 @@
 
 A sender who was told 451 sends the whole message again, also to those who have got it. An entry is what recognises the
 same message for the same destination: who sent it, to which address of ours, where that leads, and the digest of its
-octets. Bounded in number and time; in memory alone, so a restart forgets. Pure.
+octets. Bounded in number and time; `ledger` makes it durable. Pure.
 
 The age of an entry is the time since it was last put or asked for, since a sender asks with every retry: one that
 tries for days must not find the entry gone halfway. Those of the greatest age go first.
@@ -35,7 +35,7 @@ class Memory:
     def __init__(self, clock: Clock, entries: int = MAX_ENTRIES, seconds: float = MAX_AGE) -> None:
         self._clock = clock
         self._entries = entries
-        self._seconds = seconds
+        self.seconds = seconds
         self._known: dict[Key, tuple[float, Outcome]] = {}  # in the order in which they were last used
 
     def __len__(self) -> int:
@@ -50,23 +50,23 @@ class Memory:
         self._known[key] = (self._clock.monotonic(), found[1])
         return found[1]
 
-    def put(self, key: Key, outcome: Outcome) -> None:
-        """Remember; an entry that is there already is made anew."""
+    def put(self, key: Key, outcome: Outcome, age: float = 0.0) -> None:
+        """Remember; an entry that is there already is made anew. Of old entries the oldest is to be put first."""
         self._expire()
         self._known.pop(key, None)
-        self._known[key] = (self._clock.monotonic(), outcome)
+        self._known[key] = (self._clock.monotonic() - age, outcome)
         if len(self._known) > self._entries:
             del self._known[next(iter(self._known))]
 
-    def forget(self, key: Key) -> None:
-        """Remove an entry, if there is one."""
-        self._known.pop(key, None)
+    def forget(self, key: Key) -> bool:
+        """Remove an entry; say whether there was one."""
+        return self._known.pop(key, None) is not None
 
     def keep_for(self, seconds: float) -> None:
         """Let entries, also those that are there, reach this age."""
-        self._seconds = seconds
+        self.seconds = seconds
 
     def _expire(self) -> None:
-        oldest = self._clock.monotonic() - self._seconds
+        oldest = self._clock.monotonic() - self.seconds
         while self._known and (first := next(iter(self._known))) and self._known[first][0] <= oldest:
             del self._known[first]

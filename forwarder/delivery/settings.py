@@ -69,8 +69,7 @@ class CourierSettings:
 
     `routes` gives explicit next hops by destination domain (canonical names). `own_addresses` are the (address, port)
     pairs that we listen on ourselves, wild cards spelt out: mail must not be sent there. Of `source_addresses` the
-    first of the right family is used; with none of that family the system chooses. What was delivered of a message
-    that as a whole was not is remembered for `remember` seconds after the sender's last try.
+    first of the right family is used; with none of that family the system chooses.
     """
 
     ehlo_name: str
@@ -82,4 +81,3 @@ class CourierSettings:
     own_addresses: frozenset[tuple[str, int]] = frozenset()
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
-    remember: float = 432_000.0  # as long as senders try (RFC 5321 4.5.4.1: at least four to five days)

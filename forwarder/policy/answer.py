@@ -1,45 +1,71 @@
-"""What the sender is told after the dot: the table of section 3 of the design, as a function of the outcomes.
+"""What the sender is told after the dot, and whether the spool takes over: the table of section 3 of the design.
 
-Until there is a spool, its column reads 451: nothing is acknowledged that was not handed on. "Some accepted, the rest
-refused for good" is answered with that refusal: the sender's own server then tells the sender, as a DSN of ours
-would, and what was accepted is not sent twice.
+| by the deadline | authenticated sender | anyone else |
+|---|---|---|
+| all delivered, or discarded by a rule | 250 | 250 |
+| some delivered, the rest not | 250, the spool takes the rest | 250, the spool takes the rest |
+| none delivered, all refused for good | that 5xx | that 5xx |
+| none delivered, anything still open | 250, the spool takes all | 451 |
+| none delivered, and a temporary refusal speaks of the content | 451 | 451 |
+
+What the spool makes of what it takes (try again, a DSN, a notice to the owner) is its own business (`delivery`). The
+last row is ours: what a provider finds suspicious is its sender's to try again, and no queue of ours repeats it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Class, Reply
+from forwarder.model.ruling import Fate
 
 _QUOTED = 4  # replies quoted in one answer; the log has them all
+_OPEN = (Verdict.DEFERRED, Verdict.RUNNING, Verdict.UNTRIED)
 
 
-def answer(outcomes: Sequence[Outcome], message_id: str) -> Reply:
-    """Decide the reply to the dot. What was discarded counts as delivered, by nobody."""
-    open_ones = [o for o in outcomes if o.verdict in (Verdict.DEFERRED, Verdict.RUNNING)]
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to the dot. With `keep` it holds only once the spool has taken what was not delivered."""
+
+    reply: Reply
+    keep: bool = False
+
+
+def answer(outcomes: Sequence[Outcome], message_id: str, *, authenticated: bool = False) -> Answer:
+    """Decide. What a rule discarded is delivered to nobody: it is fine with every answer."""
+    open_ones = [o for o in outcomes if o.verdict in _OPEN]
     refused = [o for o in outcomes if o.verdict is Verdict.REFUSED]
-    if open_ones:
-        return _temporary(open_ones, message_id)
-    if refused:
-        return _permanent(refused, partly=len(refused) < len(outcomes), message_id=message_id)
-    forwarded = any(outcome.remote for outcome in outcomes)
-    return Reply(250, "2.0.0", f"{'Forwarded' if forwarded else 'Accepted'}, id {message_id}")
+    delivered = any(o.verdict is Verdict.DELIVERED and o.remote for o in outcomes)
+    if not open_ones and not refused:
+        return Answer(Reply(250, "2.0.0", f"{'Forwarded' if delivered else 'Accepted'}, id {message_id}"))
+    if delivered:
+        return Answer(Reply(250, "2.0.0", f"Forwarded to some, the rest is in our care, id {message_id}"), keep=True)
+    if not open_ones:
+        return Answer(_permanent(refused, message_id))
+    if authenticated and not any(_suspicious(outcome) for outcome in open_ones):
+        return Answer(Reply(250, "2.0.0", f"Queued, id {message_id}"), keep=True)
+    return Answer(temporary(open_ones, message_id))
 
 
-def _temporary(outcomes: Sequence[Outcome], message_id: str) -> Reply:
+def temporary(outcomes: Sequence[Outcome], message_id: str) -> Reply:
+    """Give the reply that asks the sender to come again."""
     reply = outcomes[0].reply
     enhanced = reply.enhanced if reply.enhanced.startswith("4.") else "4.4.0"
     return Reply(451, enhanced, f"Not forwarded yet, try again later, id {message_id}\n{_quote(outcomes)}")
 
 
-def _permanent(outcomes: Sequence[Outcome], *, partly: bool, message_id: str) -> Reply:
+def _suspicious(outcome: Outcome) -> bool:
+    return outcome.ruling is not None and outcome.ruling.fate is Fate.NEVER_QUEUE
+
+
+def _permanent(outcomes: Sequence[Outcome], message_id: str) -> Reply:
     replies = {(o.reply.code, o.reply.enhanced) for o in outcomes}
     code, enhanced = next(iter(replies)) if len(replies) == 1 else (554, "5.0.0")
     if code // 100 != Class.PERMANENT.value:
         code, enhanced = 554, "5.0.0"
     if not enhanced.startswith("5."):  # RFC 2034 4: the class of both codes must agree
         enhanced = "5.0.0"
-    opening = "Refused for one of several destinations" if partly else "Refused"
-    return Reply(code, enhanced, f"{opening}, id {message_id}\n{_quote(outcomes)}")
+    return Reply(code, enhanced, f"Refused, id {message_id}\n{_quote(outcomes)}")
 
 
 def _quote(outcomes: Sequence[Outcome]) -> str:

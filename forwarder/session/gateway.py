@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from forwarder.model.address import Address
 from forwarder.policy.content import ContentLimits
-from forwarder.ports import Clock, Courier, EventLog, Limiter, Randomness, Resolver
+from forwarder.ports import Clock, Courier, EventLog, Keeper, Limiter, Randomness, Resolver
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import RuleSet
 from forwarder.session.examination import Checks
@@ -18,7 +18,10 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Who we are and how far we go. Sizes in octets, `cutthrough_deadline` in seconds."""
+    """Who we are and how far we go. Sizes in octets, `cutthrough_deadline` in seconds.
+
+    With `queue_first` a message of an authenticated sender goes to the spool before any next hop is asked.
+    """
 
     hostname: str
     postmaster: Address
@@ -27,6 +30,7 @@ class Settings:
     cutthrough_deadline: float = 25.0
     content: ContentLimits = field(default_factory=ContentLimits)
     checks: Checks = field(default_factory=Checks)
+    queue_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Gateway:
     rules: RuleSet
     srs: Srs
     courier: Courier
+    keeper: Keeper
     resolver: Resolver
     limiter: Limiter
     clock: Clock

@@ -1,11 +1,13 @@
 """From the dot to the answer: check a message, hand it on, tell the sender what became of it.
 
 `hand_over` gives the reply to the dot. The order is the order of the code: what nobody could relay, what the checks
-found, what never leaves us (discarded mail, loops, mail over a limit), what the next hops say.
+found, what never leaves us (discarded mail, loops, mail over a limit), what the next hops say, and what the spool
+takes into custody. Custody, once begun, goes through also when the sender goes away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from forwarder.auth.forged import forged_fields
 from forwarder.auth.results import Authentication, authentication_results
@@ -15,17 +17,20 @@ from forwarder.model.headers import Header, split_header
 from forwarder.model.message import Content, Outgoing, StrippedContent
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
+from forwarder.model.ruling import Fate, Ruling, Scope
 from forwarder.policy import answer
 from forwarder.policy.content import marks, objection
 from forwarder.ports import EventLog
 from forwarder.rewrite import headers, prepare
 from forwarder.rules import Discard, Forward, Limit, Place
+from forwarder.session.custody import is_owed_report, keep, letter_of
 from forwarder.session.examination import Examination
 from forwarder.session.gateway import Gateway
 from forwarder.session.verdict import judge, told
 
 _LOOP = Reply(554, "5.4.6", "Mail loop: the message was delivered to this address before")
 _OVER_LIMIT = Reply(450, "4.7.1", "This address gets more mail than it is set up for: try again later")
+_LIMITED = Ruling("limit", Scope.MAILBOX, Fate.NEVER_QUEUE)
 
 
 @dataclass(slots=True)
@@ -49,6 +54,16 @@ class Transaction:
     asked: int = 0
     examination: Examination | None = None
     outgoing: Outgoing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message ready to go. `stopped` has an outcome for each delivery that shall not; `limits` count if it goes."""
+
+    message: Outgoing
+    stopped: tuple[Outcome | None, ...]
+    limits: tuple[Limit, ...]
+    received: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +91,10 @@ async def hand_over(gateway: Gateway, arrival: Arrival) -> Reply:
     if verdict.reply is not None:
         return verdict.reply
     results = authentication_results(gateway.settings.hostname, found, verdict.disposition.value)
-    outcomes = await _hand_on(gateway, _cleaned(gateway, arrival, header, found), marks(header), results)
-    return answer.answer(outcomes, arrival.transaction.id)
+    prepared = await _prepare(gateway, _cleaned(gateway, arrival, header, found), marks(header), results)
+    prepared = replace(prepared, message=replace(prepared.message, authenticated=found.authenticated))
+    arrival.transaction.outgoing = prepared.message
+    return await _dispatch(gateway, prepared, header, arrival.log)
 
 
 def _own_domain(gateway: Gateway, found: Authentication) -> str | None:
@@ -97,38 +114,68 @@ def _cleaned(gateway: Gateway, arrival: Arrival, header: Header, found: Authenti
     return replace(arrival, content=content, hand=replace(arrival.hand, name=name))
 
 
-async def _hand_on(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes], results: bytes) -> Sequence[Outcome]:
-    """Offer the message to every destination; give their outcomes, and ours for recipients that get none."""
-    deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
+async def _prepare(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes], results: bytes) -> Prepared:
+    """Find out where the message goes, with our header lines for each destination, and what never leaves us."""
     transaction = arrival.transaction
-    outcomes: list[Outcome] = []
     routed: list[prepare.Routed] = []
-    counted: list[Limit] = []
+    stopped: dict[Address, Outcome] = {}
+    last: list[prepare.Routed] = []  # where two aliases lead to one mailbox, the one that may go names the delivery
+    limits: list[Limit] = []
     for one in transaction.accepted:
-        if (ours := await _own_outcome(gateway, one, looping, arrival.log)) is not None:
-            outcomes.append(ours)
-        elif isinstance(one.decision, Forward):
-            routed.append(_routed(one, one.decision, arrival.log))
-            counted += await _counted(gateway, one.decision)
-    if routed:
-        trace = headers.Trace(gateway.settings.hostname, transaction.id, gateway.clock.now(), arrival.hand)
-        outgoing = Outgoing(
-            transaction.id,
-            transaction.return_path,
-            transaction.sender,
-            transaction.options,
-            arrival.content,
-            prepare.deliveries(routed, trace, results),
-        )
-        transaction.outgoing = outgoing
-        outcomes.extend(await gateway.courier.hand_on(outgoing, deadline))
-    verdicts = {outcome.verdict for outcome in outcomes}
-    if verdicts - {Verdict.DELIVERED}:
-        for limit in counted:  # only what was forwarded counts, and a retry counts once
+        if isinstance(one.decision, Discard):
+            arrival.log.event("routed", to=one.recipient.address, destination="discard", rule=places(one.decision.path))
+            continue
+        way = _routed(one, one.decision, arrival.log)
+        if (ours := await _own_outcome(gateway, one.recipient, one.decision, looping)) is not None:
+            stopped[one.recipient.address] = ours
+            last.append(way)
+        else:
+            routed.append(way)
+            limits += one.decision.limits
+    trace = headers.Trace(gateway.settings.hostname, transaction.id, gateway.clock.now(), arrival.hand)
+    deliveries = prepare.deliveries(routed + last, trace, results)
+    message = Outgoing(
+        transaction.id,
+        transaction.return_path,
+        transaction.sender,
+        transaction.options,
+        arrival.content,
+        deliveries,
+    )
+    return Prepared(message, tuple(stopped.get(one.recipient) for one in deliveries), tuple(limits), trace.received)
+
+
+async def _dispatch(gateway: Gateway, prepared: Prepared, header: Header, log: EventLog) -> Reply:
+    """Hand the message on, or have it kept; give the reply."""
+    for limit in prepared.limits:
+        await gateway.limiter.take(limit.key, limit.count, limit.seconds)
+    outcomes = await _hand_on(gateway, prepared)
+    message = prepared.message
+    told = answer.answer(outcomes, message.id, authenticated=message.authenticated)
+    reply = told.reply
+    if told.keep or is_owed_report(message, outcomes):
+        failed = await keep(gateway, letter_of(message, prepared.received, header), outcomes, log)
+        reply = failed or reply if told.keep else reply  # a report is no reason to have it all again
+    if not reply.positive:
+        for limit in prepared.limits:  # only what was forwarded counts, and a retry counts once
             gateway.limiter.give_back(limit.key)
-    if verdicts & {Verdict.DEFERRED, Verdict.RUNNING} and transaction.outgoing is not None:
-        gateway.courier.unheard(transaction.outgoing)  # it knows only of its own outcomes, and the sender comes again
-    return outcomes
+        if any(outcome.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for outcome in outcomes):
+            await gateway.courier.unheard(message)  # the sender comes again, also with what has been delivered
+    return reply
+
+
+async def _hand_on(gateway: Gateway, prepared: Prepared) -> Sequence[Outcome]:
+    """Offer the message to every destination that is open, or leave that to the spool; give all outcomes."""
+    message = prepared.message
+    deliveries = zip(message.deliveries, prepared.stopped, strict=True)
+    offered = replace(message, deliveries=tuple(one for one, stopped in deliveries if stopped is None))
+    found: Iterator[Outcome] = iter(())
+    if offered.deliveries and gateway.settings.queue_first and message.authenticated:
+        found = iter(await gateway.courier.known(offered))
+    elif offered.deliveries:
+        deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
+        found = iter(await gateway.courier.hand_on(offered, deadline))
+    return [stopped or next(found) for stopped in prepared.stopped]
 
 
 def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:
@@ -137,15 +184,14 @@ def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:
     return prepare.Routed(one.recipient, decision.destinations)
 
 
-async def _own_outcome(gateway: Gateway, one: Accepted, looping: frozenset[bytes], log: EventLog) -> Outcome | None:
-    """Decide what never leaves us: discarded mail (which counts as delivered), loops, mail over a limit."""
-    if isinstance(one.decision, Discard):
-        log.event("routed", to=one.recipient.address, destination="discard", rule=places(one.decision.path))
-        return Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "Discarded by a rule"))
-    if headers.mark(one.recipient.address) in looping:
+async def _own_outcome(
+    gateway: Gateway, recipient: Recipient, decision: Forward, looping: frozenset[bytes]
+) -> Outcome | None:
+    """Decide what never leaves us: loops, mail over a limit."""
+    if headers.mark(recipient.address) in looping:
         return Outcome(Verdict.REFUSED, _LOOP)
-    if over := await over_limit(gateway, one.decision):
-        return Outcome(Verdict.DEFERRED, over)
+    if over := await over_limit(gateway, decision):
+        return Outcome(Verdict.DEFERRED, over, ruling=_LIMITED)
     return None
 
 
@@ -155,13 +201,6 @@ async def over_limit(gateway: Gateway, decision: Forward) -> Reply | None:
         if not await gateway.limiter.room(limit.key, limit.count, limit.seconds):
             return _OVER_LIMIT
     return None
-
-
-async def _counted(gateway: Gateway, decision: Forward) -> Sequence[Limit]:
-    """Count a message that is about to be handed on."""
-    for limit in decision.limits:
-        await gateway.limiter.take(limit.key, limit.count, limit.seconds)
-    return decision.limits
 
 
 def places(path: Sequence[Place]) -> str | None:

@@ -17,6 +17,7 @@ from forwarder.model.reply import Reply
 from forwarder.rewrite.headers import Hand
 from forwarder.rewrite.srs import SrsError
 from forwarder.rules import Defer, Discard, Forward, Refuse
+from forwarder.session.custody import note_unheard
 from forwarder.session.examination import Examination, Question
 from forwarder.session.gateway import Gateway
 from forwarder.session.handover import Accepted, Arrival, Transaction, hand_over, over_limit, places
@@ -88,10 +89,8 @@ class Session:
 
     async def mail(self, argument: bytes) -> Reply:
         """Answer MAIL (RFC 5321 4.1.1.2); on 250 a transaction has begun and has its id."""
-        if not self._helo:
-            return Reply(503, "5.5.1", "Send EHLO or HELO first")
-        if self._transaction:
-            return Reply(503, "5.5.1", "A transaction is under way: end it or send RSET first")
+        if reply := self._not_now():
+            return reply
         try:
             command = parse_mail(argument)
             return_path = command.sender and self._gateway.srs.encode(command.sender, self._gateway.day)
@@ -104,6 +103,15 @@ class Session:
             return self._refuse(reply, "mail", size=command.options.size, from_=command.sender or "<>")
         self._begin(command.sender, return_path, command.options)
         return Reply(250, "2.1.0", "Sender noted")
+
+    def _not_now(self) -> Reply | None:
+        """Say why no transaction can begin."""
+        if not self._helo:
+            return Reply(503, "5.5.1", "Send EHLO or HELO first")
+        if self._transaction:
+            return Reply(503, "5.5.1", "A transaction is under way: end it or send RSET first")
+        reply = self._gateway.keeper.refusal()
+        return self._refuse(reply, "mail") if reply else None
 
     def _begin(self, sender: Address | None, return_path: Address | None, options: MailOptions) -> None:
         message_id = self._gateway.new_id()
@@ -179,7 +187,7 @@ class Session:
         """Learn that the sender of the last message accepted does not know of it, and will send it again."""
         if self._handed_on is not None:
             self._log.event("unheard", id=self._handed_on.id)
-            self._gateway.courier.unheard(self._handed_on)
+            note_unheard(self._gateway, self._handed_on)
 
     def spoiled(self, reply: Reply) -> Reply:
         """End a transaction whose message came in but cannot be accepted, for the listener's reason."""

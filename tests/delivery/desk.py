@@ -7,16 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from forwarder.delivery.courier import CutThroughCourier
+from forwarder.delivery.courier import CutThroughCourier, Surroundings
+from forwarder.delivery.ledger import LocalLedger
 from forwarder.delivery.settings import CourierSettings, Limits, Timeouts
 from forwarder.model.address import parse_mailbox
 from forwarder.model.destination import Destination
 from forwarder.model.envelope import MailOptions
 from forwarder.model.message import Content, Delivery, MemoryContent, Outgoing
-from forwarder.model.outcome import Outcome
+from forwarder.model.outcome import Outcome, Verdict
 from forwarder.net.dialer import TcpDialer
+from forwarder.ports import Pacer
 from forwarder.smtp.client import TlsUse
-from tests.fakes import FakeResolver, RecordingLog
+from tests.fakes import FakeResolver, FreePacer, RecordingLog
 
 HEAD = b"Received: from a by b\r\n"
 BODY = b"Subject: hello\r\n\r\n.one dot\r\n..two\r\n.\r\nend\r\n"
@@ -54,9 +56,14 @@ class Desk:
     courier: CutThroughCourier
     log: RecordingLog
     resolver: FakeResolver
+    ledger: LocalLedger
 
     async def send(self, outgoing: Outgoing, seconds: float = 10.0) -> Sequence[Outcome]:
-        return await self.courier.hand_on(outgoing, time.monotonic() + seconds)
+        """As a session that has no spool: what is not delivered whole is to be sent again."""
+        outcomes = await self.courier.hand_on(outgoing, time.monotonic() + seconds)
+        if any(outcome.verdict is not Verdict.DELIVERED for outcome in outcomes):
+            await self.courier.unheard(outgoing)
+        return outcomes
 
 
 ZONE = {
@@ -78,6 +85,7 @@ async def desk(
     limits: Limits | None = None,
     source: str = "",
     remember: float = 432_000.0,
+    pacer: Pacer | None = None,
 ) -> AsyncIterator[Desk]:
     settings = CourierSettings(
         "mx.ours.test",
@@ -86,13 +94,21 @@ async def desk(
         source_addresses=(source,) if source else (),
         timeouts=timeouts or Timeouts(),
         limits=limits or Limits(),
-        remember=remember,
     )
     log, resolver = RecordingLog(), FakeResolver(zone or ZONE)
-    courier = CutThroughCourier(
-        settings, resolver=resolver, dialer=TcpDialer(), clock=RunningClock(), randomness=random.Random(1), log=log
+    clock = RunningClock()
+    ledger = LocalLedger(clock, log, seconds=remember)
+    surroundings = Surroundings(
+        resolver=resolver,
+        dialer=TcpDialer(),
+        clock=clock,
+        randomness=random.Random(1),
+        ledger=ledger,
+        pacer=pacer or FreePacer(),
+        log=log,
     )
+    courier = CutThroughCourier(settings, surroundings)
     try:
-        yield Desk(courier, log, resolver)
+        yield Desk(courier, log, resolver, ledger)
     finally:
         await courier.close(0)

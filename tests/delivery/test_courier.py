@@ -556,6 +556,7 @@ class TestDeadline:
             answers.clear()
             assert verdicts(await ours.send(message("a@inbox.test", "b@inbox.test"))) == [D, D]
             assert [taken.rcpt for taken in hop.taken] == [["RCPT TO:<a@inbox.test>"], ["RCPT TO:<b@inbox.test>"]]
+            await asyncio.sleep(0)
             # and once all have it, the same message sent anew is a new one
             assert verdicts(await ours.send(message("a@inbox.test", "b@inbox.test"))) == [D, D]
         assert hop.taken[2].rcpt == ["RCPT TO:<a@inbox.test>", "RCPT TO:<b@inbox.test>"]
@@ -600,10 +601,11 @@ class TestDeadline:
         async with listening(Hop()) as hop, desk(hop.port) as ours:
             sent = message("a@inbox.test", "b@inbox.test")
             await ours.send(sent)
-            ours.courier.unheard(sent)
-            ours.courier.unheard(message("c@inbox.test"))  # nothing is known of it
+            await ours.courier.unheard(sent)
+            await ours.courier.unheard(message("c@inbox.test"))  # nothing is known of it
             assert verdicts(await ours.send(sent)) == [D, D]
             assert len(hop.taken) == 1
+            await asyncio.sleep(0)
             assert verdicts(await ours.send(sent)) == [D, D]  # and now it was heard: this is a new one
         assert len(hop.taken) == 2
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forwarder.delivery.settings import CourierSettings, Timeouts
+from forwarder.delivery.settings import Timeouts
 from forwarder.smtp.client import Stage
 
 
@@ -21,10 +21,6 @@ from forwarder.smtp.client import Stage
 )
 def test_time_outs_are_those_of_rfc_5321(stage: Stage, seconds: float) -> None:
     assert Timeouts().of(stage) == seconds
-
-
-def test_a_part_delivered_is_remembered_as_long_as_senders_try() -> None:
-    assert CourierSettings("mx.ours.test").remember >= 5 * 86_400  # RFC 5321 4.5.4.1
 
 
 def test_every_stage_has_a_time_out() -> None:

@@ -1,15 +1,18 @@
 """A gateway made of fakes, and a client that speaks to one session of it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from random import Random
 
 from forwarder.model.address import Address, parse_mailbox
 from forwarder.model.envelope import Peer
+from forwarder.model.letter import Letter, Part
 from forwarder.model.message import Delivery, MemoryContent, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.policy.content import ContentLimits
 from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
+from forwarder.ports import NotKept
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import parse
 from forwarder.session.gateway import Gateway, Settings
@@ -30,6 +33,7 @@ via                     -> me@inbox.example via [192.0.2.7]:26
 """
 SECRET = b"a secret for the tests only"
 DELIVERED = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "queued"), "mx.inbox.example[192.0.2.9]:25", remote=True)
+UNTRIED = Outcome(Verdict.UNTRIED, Reply(451, "4.4.0", "not tried yet"))
 MESSAGE = b"From: a@sender.example\r\nSubject: hello\r\n\r\nbody\r\n"
 
 
@@ -41,14 +45,46 @@ class FakeCourier:
         self.messages: list[Outgoing] = []
         self.deadlines: list[float] = []
         self.untold: list[Outgoing] = []
+        self.entrusted: list[tuple[Outgoing, Callable[[int, Outcome], None]]] = []
+        self.already: Outcome = UNTRIED
 
     async def hand_on(self, message: Outgoing, deadline: float) -> Sequence[Outcome]:
         self.messages.append(message)
         self.deadlines.append(deadline)
         return [self.outcome(delivery) for delivery in message.deliveries]
 
-    def unheard(self, message: Outgoing) -> None:
+    async def known(self, message: Outgoing) -> Sequence[Outcome]:
+        return [self.already for _ in message.deliveries]
+
+    def entrust(self, message: Outgoing, settled: Callable[[int, Outcome], None]) -> None:
+        self.entrusted.append((message, settled))
+
+    async def unheard(self, message: Outgoing) -> None:
         self.untold.append(message)
+
+
+class FakeKeeper:
+    """Takes every letter, or none while `trouble` is set; `gate` makes it wait."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Letter, list[Outcome]]] = []
+        self.reports: list[tuple[Part, Outcome]] = []
+        self.full: Reply | None = None
+        self.trouble: Reply | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def refusal(self) -> Reply | None:
+        return self.full
+
+    async def keep(self, letter: Letter, outcomes: Sequence[Outcome]) -> None:
+        await self.gate.wait()
+        if self.trouble:
+            raise NotKept(self.trouble, "the disk is full")
+        self.kept.append((letter, list(outcomes)))
+
+    def settled(self, part: Part, outcome: Outcome) -> None:
+        self.reports.append((part, outcome))
 
 
 class Stage:
@@ -56,6 +92,7 @@ class Stage:
 
     def __init__(self, rules: str = RULES, postmaster: str = "owner@inbox.example") -> None:
         self.courier = FakeCourier()
+        self.keeper = FakeKeeper()
         self.clock = FakeClock()
         self.log = RecordingLog()
         self.resolver = FakeResolver({("1.2.0.192.in-addr.arpa", "PTR"): ["mail.sender.example"]})
@@ -65,6 +102,7 @@ class Stage:
             parse([("test.rules", rules)], owner),
             Srs("fwd.ours.example", [SECRET], 21),
             self.courier,
+            self.keeper,
             self.resolver,
             LocalLimiter(SlidingLimiter(self.clock.monotonic)),
             self.clock,
