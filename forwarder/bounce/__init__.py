@@ -1,0 +1,1 @@
+"""What we write ourselves: delivery status notifications to senders, notices to the postmaster; and when not to."""
