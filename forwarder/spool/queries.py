@@ -1,0 +1,169 @@
+"""What is asked of the tables, as functions on a connection: they run in a group of `database`, on its thread."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from forwarder.model.address import AddressError, parse_domain
+from forwarder.model.letter import Change, Part, Query, Waiting
+from forwarder.ports import SpoolError
+from forwarder.spool import rows
+from forwarder.spool.quarantine import remove_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The rows of one letter."""
+
+    letter: rows.Row
+    parts: list[rows.Row]
+
+
+class Taken(SpoolError):  # noqa: N818 - it says what is the matter
+    """The id of a new letter belongs to another."""
+
+
+def insert(connection: sqlite3.Connection, prepared: tuple[rows.Row, list[rows.Row], list[rows.Row]]) -> None:
+    """Add the rows of a letter; raise `SpoolError` if its id is taken."""
+    letter, parts, heads = prepared
+    try:
+        connection.execute(rows.INSERT_LETTER, letter)
+    except sqlite3.IntegrityError:
+        raise Taken(f"there is a letter {letter[0]} already") from None
+    connection.executemany(rows.INSERT_PART, parts)
+    connection.executemany(rows.INSERT_HEAD, heads)
+
+
+def apply(connection: sqlite3.Connection, changes: Sequence[Change]) -> list[str]:
+    """Change parts; remove the rows of letters that are done with, and give their ids. An unknown part is an error."""
+    for change in changes:
+        part = change.part
+        values = (*rows.progress_row(part, change.progress), part.id, part.number)
+        if connection.execute(rows.UPDATE_PROGRESS, values).rowcount != 1:
+            raise SpoolError(f"there is no part {part.number} of a letter {part.id}")
+    done = [id for id in dict.fromkeys(change.part.id for change in changes) if _is_done(connection, id)]
+    for id in done:
+        remove_rows(connection, id)
+    return done
+
+
+def _is_done(connection: sqlite3.Connection, id: str) -> bool:
+    """Say whether all parts are final; a letter in which anything is illegible never is."""
+    letter = connection.execute("SELECT parts FROM letters WHERE id = ?", (id,)).fetchone()
+    parts = connection.execute(rows.SELECT_PROGRESS, (id,)).fetchall()
+    if letter != (len(parts),):
+        return False
+    try:
+        return all(rows.read_progress(part).state.final for part in parts)
+    except rows.Illegible:
+        return False
+
+
+def record(connection: sqlite3.Connection, id: str) -> Record | None:
+    """Give the rows of a letter, None if it has none."""
+    letter = connection.execute(rows.SELECT_LETTER, (id,)).fetchone()
+    parts = connection.execute(rows.SELECT_PARTS, (id,)).fetchall()
+    return Record(letter or (), parts) if letter or parts else None
+
+
+def waiting(connection: sqlite3.Connection) -> tuple[list[Waiting], dict[str, str]]:
+    """Give the QUEUED parts, and the ids of letters with illegible parts with what is wrong."""
+    found: list[Waiting] = []
+    damaged: dict[str, str] = {}
+    for row in connection.execute(rows.SELECT_WAITING):
+        try:
+            one = rows.read_waiting(row)
+        except rows.Illegible as error:
+            damaged[rows.text(row[0])] = str(error)
+        else:
+            if one.progress.state.value == "queued":
+                found.append(one)
+    return [one for one in found if one.part.id not in damaged] if damaged else found, damaged
+
+
+def queued(connection: sqlite3.Connection, parts: Sequence[Part]) -> list[Part]:
+    """Give those parts that are QUEUED."""
+    question = "SELECT 1 FROM parts WHERE letter = ? AND number = ? AND state = 'queued'"
+    return [part for part in parts if connection.execute(question, (part.id, part.number)).fetchone()]
+
+
+def ids(connection: sqlite3.Connection) -> set[str]:
+    """Give the ids that have a letter's row."""
+    return {rows.text(id) for (id,) in connection.execute("SELECT id FROM letters")}
+
+
+def incomplete(connection: sqlite3.Connection) -> set[str]:
+    """Give the ids whose rows do not belong together: a part without its letter, or a letter without its parts."""
+    return {
+        rows.text(id)
+        for (id,) in connection.execute(
+            "SELECT letter FROM parts WHERE letter NOT IN (SELECT id FROM letters)"
+            " UNION SELECT letter FROM heads WHERE letter NOT IN (SELECT id FROM letters)"
+            " UNION SELECT id FROM letters WHERE parts IS NOT (SELECT count(*) FROM parts WHERE letter = id)"
+        )
+    }
+
+
+def matching(connection: sqlite3.Connection, query: Query) -> list[str]:
+    """Give the ids of the letters that are asked for, oldest first."""
+    conditions, values = _letter_conditions(query)
+    inner, more = _part_conditions(query)
+    if inner:
+        conditions.append(f"EXISTS (SELECT 1 FROM parts p WHERE p.letter = l.id AND {' AND '.join(inner)})")  # noqa: S608
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    question = f"SELECT l.id FROM letters l {where} ORDER BY l.received, l.id LIMIT ?"  # noqa: S608 - texts of ours
+    return [str(id) for (id,) in connection.execute(question, (*values, *more, query.limit or -1))]
+
+
+def _letter_conditions(query: Query) -> tuple[list[str], list[object]]:
+    conditions: list[str] = []
+    values: list[object] = []
+    if query.ids:
+        # A range of the primary key for each: an id begins with what is given and ends before "~".
+        conditions.append(
+            "l.id IN (SELECT m.id FROM json_each(?) AS j CROSS JOIN letters AS m"
+            " ON m.id >= j.value AND m.id <= j.value || '~')"
+        )
+        values.append(json.dumps([id.upper() for id in query.ids]))
+    if query.sender in ("<>",):
+        conditions.append("l.original_sender IS NULL")
+    elif query.sender:
+        conditions.append("casefold(l.original_sender) = ?")
+        values.append(rows.raw_address(query.sender))
+    return conditions, values
+
+
+def _part_conditions(query: Query) -> tuple[list[str], list[object]]:
+    conditions: list[str] = []
+    values: list[object] = []
+    if query.states:
+        conditions.append(f"p.state IN ({','.join('?' * len(query.states))})")
+        values += sorted(state.value for state in query.states)
+    if query.to:
+        conditions.append("? IN (casefold(p.destination), casefold(p.recipient))")
+        values.append(rows.raw_address(query.to))
+    if query.domain:
+        ending = "@" + _domain(query.domain)
+        conditions.append("? IN (substr(p.destination, ?), substr(p.recipient, ?))")
+        values += [ending, -len(ending), -len(ending)]
+    return conditions, values
+
+
+def _domain(text: str) -> str:
+    try:
+        return parse_domain(text)
+    except AddressError:
+        return text.lower()
+
+
+def remember(connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:
+    """Keep values under keys; b"" removes."""
+    connection.executemany("DELETE FROM memory WHERE key = ?", [(key,) for key, value in entries.items() if not value])
+    kept = [(key, value) for key, value in entries.items() if value]
+    connection.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", kept)
+
+
+def memories(connection: sqlite3.Connection) -> dict[bytes, bytes]:
+    """Give all that is kept under keys."""
+    return dict(connection.execute("SELECT key, value FROM memory"))
