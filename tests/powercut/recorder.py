@@ -194,12 +194,14 @@ def read_tree(root: Path) -> Tree:
 class Recording:
     """A run: what was on the disk before, and what was done. `operations` stand in the order of their begin.
 
-    `blank` has the folders and files that appear in the run, by number, all empty.
+    `blank` has the folders and files that appear in the run, by number, all empty. `promised` is what had been said
+    before it.
     """
 
     before: Tree
     blank: Tree
     operations: list[Operation]
+    promised: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Keep it in a file, to be replayed again."""

@@ -70,7 +70,7 @@ class Disk:
     def __init__(self, recording: Recording) -> None:
         operations = recording.operations
         self.moments = sorted({each.begin for each in operations} | {each.end for each in operations})
-        self.said: list[str] = []
+        self.said: list[str] = list(recording.promised)
         self._durable = recording.before.copy()
         _add_blank(self._durable, recording.blank)
         self._begins = sorted(operations, key=lambda each: each.begin)
