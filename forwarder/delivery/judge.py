@@ -17,7 +17,7 @@ from forwarder.ports import Clock, EventLog
 
 ALERT_EVERY = 3600.0  # seconds
 _MOST_KNOWN = 10_000  # pairs of relay and ruling
-_NEVER_FINAL = (Fate.OURS, Fate.RETRY, Fate.NEVER_QUEUE)
+_NEVER_FINAL = (Fate.OURS, Fate.RETRY)
 _OF_ONE = (Scope.MESSAGE, Scope.MAILBOX)  # pacing waits for the other scopes
 
 
