@@ -1,0 +1,45 @@
+"""Records the spool at work, and again while it recovers from a cut."""
+
+import random
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.powercut import campaign, recorder
+from tests.powercut.recorder import Recording
+from tests.powercut.spool_promises import check
+
+
+def record(scratch: Path) -> Recording:
+    """Record a spool that is used from its making on; the recording is kept in `scratch`, which is empty."""
+    (scratch / "disk").mkdir(mode=0o700)
+    return _record("live", scratch)
+
+
+def _record(what: str, scratch: Path) -> Recording:
+    folder = (scratch / "disk").resolve()
+    command = [sys.executable, "-m", "tests.powercut.spool_program", what, str(folder)]
+    recording = recorder.record(command, folder, scratch / "trace")
+    recording.save(scratch / "recording")
+    return recording
+
+
+def again(recording: Path) -> str:
+    """Give the command that checks one state of a recording that was kept, without the state."""
+    return f"python -m tests.powercut --recording {shlex.quote(str(recording))}"
+
+
+def second_cuts(first: Recording, scratch: Path, *, seed: int, recoveries: int, size: int) -> Iterator[campaign.Tally]:
+    """Record what the spool does when it is opened after some cuts, and check `size` states of that, all if 0."""
+    wanted = random.Random(seed).sample(campaign.all_states(first, seed=seed), recoveries)
+    for number, state in enumerate(sorted(wanted, key=lambda each: each.cut)):
+        tree, said = campaign.tree_of(first, state)
+        place = scratch / f"recovery-{number}"
+        tree.write(place / "disk")
+        recording = _record("reopen", place)
+        # What was promised before the first cut is part of the recording, so that one file says it all.
+        recording.promised = list(said)
+        recording.save(place / "recording")
+        states = campaign.sample(recording, seed=seed, size=size) if size else campaign.all_states(recording, seed=seed)
+        yield campaign.run(recording, check, states, again=again(place / "recording"))
