@@ -11,15 +11,15 @@ from pathlib import Path
 
 from tests.powercut import campaign, recorder
 from tests.powercut.replayer import Loss, State
-from tests.powercut.spool_campaign import again, record, second_cuts
+from tests.powercut.spool_campaign import again, record, recoveries
 from tests.powercut.spool_promises import check
 
 
-def main() -> None:
-    """Do what the command line says."""
+def main() -> int:
+    """Do what the command line says; give how many states failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.powercut", description=__doc__)
     parser.add_argument("--keep", type=Path, help="an empty folder for recordings")
-    parser.add_argument("--states", type=int, default=0, help="how many states of the first recording, 0: all")
+    parser.add_argument("--states", type=int, default=0, help="how many states of each recording, 0: all")
     parser.add_argument("--recoveries", type=int, default=20, help="how many recoveries are recorded and cut in turn")
     parser.add_argument("--recording", type=Path)
     parser.add_argument("--cut", type=int, default=0)
@@ -28,32 +28,40 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="leave the folder as the cut did here")
     options = parser.parse_args()
     if options.recording is not None:
-        _one(options.recording, State(options.cut, options.loss, options.seed), options.into)
-    elif options.keep is not None:
-        _many(options.keep, options.seed, options.states, options.recoveries)
-    else:
+        return _one(options.recording, State(options.cut, options.loss, options.seed), options.into)
+    if options.keep is None:
         parser.error("--keep or --recording is needed")
+    return _many(options.keep, options.seed, options.states, options.recoveries)
 
 
-def _one(path: Path, state: State, into: Path | None) -> None:
+def _one(path: Path, state: State, into: Path | None) -> int:
     recording = recorder.load(path)
     if into is not None:
         campaign.tree_of(recording, state)[0].write(into)
-    campaign.run(recording, check, [state], again=again(path))
-    print("all promises are kept")
+    broken = list(campaign.Campaign(recording, check, again(path)).broken([state]))
+    print(broken[0] if broken else "all promises are kept")
+    return len(broken)
 
 
-def _many(keep: Path, seed: int, size: int, recoveries: int) -> None:
+def _many(keep: Path, seed: int, size: int, cuts: int) -> int:
     keep.mkdir(parents=True, exist_ok=True)
     recording = record(keep)
+    failed = _campaign(keep / "recording", recording, seed, size)
+    for path, recovery in recoveries(recording, keep, seed=seed, size=cuts):
+        failed += _campaign(path, recovery, seed, size)
+    return failed
+
+
+def _campaign(path: Path, recording: recorder.Recording, seed: int, size: int) -> int:
     states = campaign.sample(recording, seed=seed, size=size) if size else campaign.all_states(recording, seed=seed)
-    print(campaign.run(recording, check, states, again=again(keep / "recording")), flush=True)
-    for tally in second_cuts(recording, keep, seed=seed, recoveries=recoveries, size=0):
-        print(tally, flush=True)
+    running = campaign.Campaign(recording, check, again(path))
+    failed = 0
+    for broken in running.broken(states):
+        failed += 1
+        print(broken, flush=True)
+    print(f"{path}: {running.tally.states} states, {running.tally.checked} different, {failed} failed", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except campaign.PromiseBroken as broken:
-        sys.exit(str(broken))
+    sys.exit(1 if main() else 0)

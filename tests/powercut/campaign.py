@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,27 +37,47 @@ class PromiseBroken(AssertionError):  # noqa: N818 - it says what is the matter
         self.state = state
 
 
-def run(recording: Recording, checker: Checker, wanted: Iterable[State], *, again: str = "") -> Tally:
-    """Check states; raise `PromiseBroken` for the first that fails. `again` is the command that repeats one state."""
-    disk = Disk(recording)
-    seen: set[bytes] = set()
-    count = 0
-    for state in sorted(wanted, key=lambda each: each.cut):
-        count += 1
-        disk.advance(state.cut)
-        tree = disk.state(state)
-        known = _fingerprint(tree, len(disk.said))
-        if known in seen:
-            continue
-        seen.add(known)
+@dataclass(slots=True)
+class Campaign:
+    """Goes through states of a recording; `again` is the command that repeats one, without the state."""
+
+    recording: Recording
+    checker: Checker
+    again: str = ""
+    tally: Tally = Tally(0, 0)
+
+    def broken(self, wanted: Iterable[State]) -> Iterator[PromiseBroken]:
+        """Check states, each different one once; give those that fail."""
+        disk = Disk(self.recording)
+        seen: set[bytes] = set()
+        for count, state in enumerate(sorted(wanted, key=lambda each: each.cut), start=1):
+            disk.advance(state.cut)
+            tree = disk.state(state)
+            known = _fingerprint(tree, len(disk.said))
+            if known not in seen:
+                seen.add(known)
+                problem = self._problem(tree, disk.said)
+                if problem is not None:
+                    yield PromiseBroken(state, disk.said, problem, f"{self.again} {state}")
+            self.tally = Tally(count, len(seen))
+
+    def _problem(self, tree: Tree, said: Sequence[str]) -> Exception | None:
         with tempfile.TemporaryDirectory(prefix="powercut-", dir=_scratch()) as scratch:
             folder = Path(scratch) / "disk"
             tree.write(folder)
             try:
-                checker(folder, disk.said)
+                self.checker(folder, said)
             except Exception as problem:
-                raise PromiseBroken(state, disk.said, problem, f"{again} {state}") from problem
-    return Tally(count, len(seen))
+                return problem
+        return None
+
+
+def run(recording: Recording, checker: Checker, wanted: Iterable[State], *, again: str = "") -> Tally:
+    """Check states; raise `PromiseBroken` for the first that fails."""
+    campaign = Campaign(recording, checker, again)
+    for broken in campaign.broken(wanted):
+        raise broken
+    return campaign.tally
 
 
 def all_states(recording: Recording, *, seed: int, rounds: int = 1) -> list[State]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.powercut import campaign, strace
 from tests.powercut.recorder import Recording
-from tests.powercut.spool_campaign import again, record, second_cuts
+from tests.powercut.spool_campaign import again, record, recoveries
 from tests.powercut.spool_promises import check
 
 pytestmark = pytest.mark.skipif(bool(strace.missing()), reason=strace.missing() or "strace works")
@@ -29,5 +29,6 @@ def test_everything_promised_survives_a_cut(recording: Recording, kept: Path) ->
 
 
 def test_a_cut_during_recovery_loses_nothing_either(recording: Recording, kept: Path) -> None:
-    for tally in second_cuts(recording, kept, seed=1, recoveries=2, size=40):
+    for path, recovery in recoveries(recording, kept, seed=1, size=2):
+        tally = campaign.run(recovery, check, campaign.sample(recovery, seed=1, size=40), again=again(path))
         assert tally.checked > 10
