@@ -12,6 +12,7 @@ _COMMANDS = {
     "check": ("check", "Check who sent a message on disk: SPF, DKIM, ARC, DMARC."),
     "config": ("config", "Check the configuration, or show what is in effect."),
     "init": ("init", "Write a working configuration, rules and secrets for a domain."),
+    "queue": ("queue", "List the messages that wait, and decide about them."),
     "rules": ("rules", "Check, show, explain, test or reload the rules."),
     "serve": ("serve", "Run the gateway in the foreground."),
     "srs": ("srs", "Encode or decode an SRS address."),
