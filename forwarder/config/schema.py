@@ -164,6 +164,9 @@ class Delivery(Section, frozen=True, kw_only=True):
         float, Duration("1s", "9m", because="senders wait 10m for the reply to the dot (RFC 5321 4.5.3.2.6)")
     ] = 25.0
     expire: Annotated[float, Duration("1m", "30d")] = 432_000.0
+    # RFC 5321 4.5.4.1: half an hour at least after the first failures, and never for good; the last one repeats.
+    retry: Annotated[tuple[float, ...], Many(Duration("1s", "1d"), at_least=1)] = (60.0, 300.0, 900.0, 1800.0, 3600.0)
+    delay_notice: Annotated[float, Duration("0s", "5d")] = 0.0
     port: Annotated[int, Whole(1, 65_535)] = 25
     source_addresses: Annotated[tuple[str, ...], Many(SourceAddress())] = ()
     ip: Annotated[IpChoice, Choice(IpChoice)] = IpChoice.PREFER_IPV4
@@ -180,6 +183,12 @@ class Delivery(Section, frozen=True, kw_only=True):
     dot_timeout: Annotated[float, Duration("1s", "1h")] = 600.0  # 4.5.3.2.6
     idle_timeout: Annotated[float, Duration("0s", "5m")] = 10.0
     routes: Annotated[Mapping[str, Hop], Routes()] = msgspec.field(default_factory=dict)
+
+
+class Spool(Section, frozen=True, kw_only=True):
+    """`[spool]`: the messages in our care, in `state_dir`/spool."""
+
+    minimum_free: Annotated[int, Size("1MB", "1000GB")] = 100_000_000
 
 
 class Dns(Section, frozen=True, kw_only=True):
@@ -213,6 +222,7 @@ class Config(Section, frozen=True, kw_only=True):
     dkim: Signing = Signing()
     arc: Sealing = Sealing()
     delivery: Delivery = Delivery()
+    spool: Spool = Spool()
     dns: Dns = Dns()
     log: Log = Log()
 
