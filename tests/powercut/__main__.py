@@ -44,9 +44,9 @@ def _one(path: Path, state: State, into: Path | None) -> int:
 
 
 def _many(keep: Path, seed: int, size: int, cuts: int) -> int:
-    keep.mkdir(parents=True, exist_ok=True)
-    recording = record(keep)
+    recording = record("live", keep)
     failed = _campaign(keep / "recording", recording, seed, size)
+    failed += _campaign(keep / "damage" / "recording", record("damage", keep / "damage"), seed, size)
     for path, recovery in recoveries(recording, keep, seed=seed, size=cuts):
         failed += _campaign(path, recovery, seed, size)
     return failed

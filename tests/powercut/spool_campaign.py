@@ -10,10 +10,10 @@ from tests.powercut import campaign, recorder
 from tests.powercut.recorder import Recording
 
 
-def record(scratch: Path) -> Recording:
-    """Record a spool that is used from its making on; the recording is kept in `scratch`, which is empty."""
-    (scratch / "disk").mkdir(mode=0o700)
-    return _record("live", scratch)
+def record(what: str, scratch: Path) -> Recording:
+    """Record one of the programs of `spool_program` from the making of a spool on; keep it in `scratch`."""
+    (scratch / "disk").mkdir(mode=0o700, parents=True)
+    return _record(what, scratch)
 
 
 def _record(what: str, scratch: Path) -> Recording:

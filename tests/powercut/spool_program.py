@@ -9,8 +9,10 @@ Lines `ACK ...` before a change say what may be from now on, those after it what
     together NEW ID NUMBER N     the letter NEW and the N-th attempt of that part come in one step
     finishing ID / finished ID   a letter may be, is gone
     remembering KEY VALUE / remembered KEY VALUE
+    damaging ID / aside ID       the message file of a letter may have changed; the letter is in quarantine
 
-`live` does everything there is to do, and opens the spool again in between; `reopen` opens it and takes one letter.
+`live` does everything that a gateway does, and opens the spool again in between; `reopen` opens it and takes one
+letter; `damage` has a letter whose file changed on the disk.
 """
 
 import asyncio
@@ -27,6 +29,7 @@ from forwarder.model.destination import Destination
 from forwarder.model.envelope import MailOptions
 from forwarder.model.letter import Change, Letter, Part, Progress, State
 from forwarder.model.message import Content, Delivery, MemoryContent, Outgoing
+from forwarder.ports import Damaged
 from forwarder.spool import database
 from forwarder.spool.room import SpoolSettings
 from forwarder.spool.store import EmbeddedSpool
@@ -34,6 +37,7 @@ from tests.fakes import FakeClock, RecordingLog
 
 SETTINGS = SpoolSettings(minimum_free=0, minimum_files=0, ballast=16_384)
 SPOOL = "spool"  # in the folder that is recorded, so that the spool's own name is among what can be lost
+DAMAGED_SIZE = 5_000
 _SIZES = (120, 0, 3_000, 4_096, 70_000, 300_000)
 _ENDINGS = (State.DELIVERED, State.BOUNCED, State.DELETED)
 _COMMITS_BETWEEN_CHECKPOINTS = 7
@@ -116,6 +120,20 @@ class Owner:
         say("queued", letter_id(number))
         say("changed", letter_id(of), 0, State.BOUNCED.value, attempts)
 
+    async def damage(self, number: int, folder: Path) -> None:
+        """Change the message file of a letter behind the spool's back, and ask for the letter."""
+        say("damaging", letter_id(number))
+        descriptor = os.open(folder / "messages" / letter_id(number), os.O_WRONLY)
+        os.pwrite(descriptor, b"!", 7)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        try:
+            await self._spool.fetch(letter_id(number))
+        except Damaged:
+            say("aside", letter_id(number))
+        else:
+            raise AssertionError("the damage was not seen")
+
     async def remember(self, key: str, value: str) -> None:
         """Keep a small value; "" removes it."""
         say("remembering", key, value)
@@ -167,11 +185,19 @@ async def reopen(folder: Path) -> None:
     await owner.end()
 
 
+async def damage(folder: Path) -> None:
+    """Store letters, one of which is damaged."""
+    owner = await Owner.begin(folder)
+    await owner.store(50, DAMAGED_SIZE, 2)
+    await asyncio.gather(owner.damage(50, folder), owner.store(51, 100, 1))
+    await owner.end()
+
+
 def main(what: str, folder: Path) -> None:
-    """Run one of the two. Checkpoints come often, so that they are among what is cut."""
+    """Run one of the three. Checkpoints come often, so that they are among what is cut."""
     assert database._COMMITS
     database._COMMITS = _COMMITS_BETWEEN_CHECKPOINTS
-    asyncio.run({"live": live, "reopen": reopen}[what](folder / SPOOL))
+    asyncio.run({"live": live, "reopen": reopen, "damage": damage}[what](folder / SPOOL))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,25 @@
 """What `spool_program` promised, and whether a spool that was opened after a cut keeps it.
 
-Demanded: the spool opens; nothing is in quarantine; every letter that was queued and not being finished is there,
-whole, with the states that were promised or later ones whose change had begun; what is there besides is whole and had
-been begun; what was finished is gone; letter and change of one step are both there or neither; remembered values are
-there too. The spool then takes one more letter.
+Demanded: the spool opens; nothing but what was damaged on purpose is in quarantine; every letter that was queued and
+not being finished is there, whole, with the states that were promised or later ones whose change had begun; what is
+there besides is whole and had been begun; what was finished is gone; letter and change of one step are both there or
+neither; remembered values are there; what was damaged is in the spool or in quarantine, with its rows.
+The spool then takes one more letter.
 """
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from forwarder.model.letter import Letter, Part, Query, State
 from forwarder.model.message import MemoryContent
+from forwarder.ports import Damaged
 from forwarder.spool.store import EmbeddedSpool
 from tests.fakes import FakeClock, RecordingLog
-from tests.powercut.spool_program import SETTINGS, SPOOL, letter_id, make_letter, octets
+from tests.powercut.spool_program import DAMAGED_SIZE, SETTINGS, SPOOL, letter_id, make_letter, octets
 
 _Status = tuple[str, int]  # state and attempts
 
@@ -38,6 +41,7 @@ class Promises:
     letters: dict[str, _Expected] = field(default_factory=dict)
     together: list[tuple[str, str, int, int]] = field(default_factory=list)
     memory: dict[str, list[str]] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
 
     def hear(self, line: str) -> None:
         """Take one line into account."""
@@ -60,6 +64,11 @@ class Promises:
                 self.memory.setdefault(key, [""]).append(value)
             case ["remembered", key, value]:
                 self.memory[key] = [value]
+            case ["damaging", id]:
+                self.letters[id].must = False
+                self.damaged.add(id)
+            case ["aside", id]:
+                self.letters[id].may = False
             case _:
                 raise ValueError(line)
 
@@ -75,8 +84,7 @@ def check(folder: Path, lines: Sequence[str]) -> None:
 async def _check(folder: Path, promises: Promises) -> None:
     spool = await EmbeddedSpool.open(folder, clock=FakeClock(), log=RecordingLog(), settings=SETTINGS)
     try:
-        quarantined = sorted(place.name for place in (folder / "quarantine").iterdir())
-        assert not quarantined, f"{quarantined} came into quarantine"
+        await _check_quarantine(spool, folder, promises)
         found = {letter.message.id: letter for letter in await spool.find(Query())}
         for id, expected in promises.letters.items():
             _check_presence(id, expected, found)
@@ -94,6 +102,33 @@ async def _check(folder: Path, promises: Promises) -> None:
         assert await spool.fetch(letter_id(99)) is not None
     finally:
         await spool.close()
+
+
+async def _check_quarantine(spool: EmbeddedSpool, folder: Path, promises: Promises) -> None:
+    """Only what was damaged is in quarantine, and what was damaged is there whole, or still in the spool as it was."""
+    for id in promises.damaged:
+        try:
+            kept = await spool.fetch(id) is not None  # the damage itself may have been lost
+        except Damaged:
+            kept = False
+        assert kept or _is_aside(folder / "quarantine", id), f"the damaged letter {id} is lost"
+    names = {place.name.partition(".")[0] for place in (folder / "quarantine").iterdir()}
+    assert names <= promises.damaged, f"{names - promises.damaged} came into quarantine"
+
+
+def _is_aside(quarantine: Path, id: str) -> bool:
+    """Say whether rows and content are there; a record that a cut tore has a whole one beside it."""
+    records = [place.read_bytes() for place in quarantine.glob(f"{id}.json*")]
+    return any(_is_whole(record) for record in records) and any(
+        place.stat().st_size == DAMAGED_SIZE for place in quarantine.glob(id)
+    )
+
+
+def _is_whole(record: bytes) -> bool:
+    try:
+        return {"reason", "letters", "parts", "heads"} <= set(json.loads(record))
+    except ValueError:
+        return False
 
 
 def _check_presence(id: str, expected: _Expected, found: dict[str, Letter]) -> None:
