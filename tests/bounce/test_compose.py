@@ -157,6 +157,14 @@ def test_original_recipient_is_orcpt_decoded(orcpt: str, expected: str | None) -
     assert recipient(told(options=RcptOptions(orcpt=orcpt))).get("Original-Recipient") == expected
 
 
+@pytest.mark.parametrize("orcpt", ["rfc822;" + "a" * 2000, "utf-8;" + "é" * 240, "utf-8;" + "+41" * 160])
+def test_an_address_that_does_not_fit_a_line_is_cut(orcpt: str) -> None:
+    changed = told(alias=Address("é" + "+" * 230, "ours.example"), options=RcptOptions(orcpt=orcpt))
+    fields = recipient(changed)  # the reader refuses long lines and broken escapes
+    assert 850 < len(fields["Final-Recipient"]) < 950
+    assert 850 < len(fields["Original-Recipient"]) < 950
+
+
 @pytest.mark.parametrize(
     ("envid", "expected"), [("QQ+2B3", "QQ+3"), ("a+20b", "a b"), ("", None), ("a\r\nX:b", None), ("a+0Ab", "a?b")]
 )
@@ -172,6 +180,8 @@ def test_envelope_id_is_decoded(envid: str, expected: str | None) -> None:
         ("2001:db8::25[2001:db8::25]:25", "dns; [IPv6:2001:db8::25]"),
         ("", None),
         ("a\r\nX: b[192.0.2.25]:25", None),
+        ("mx.inbox.example[192.0.2.25]:25 X", None),
+        ("a" * 1000 + "[192.0.2.25]:25", "dns; [192.0.2.25]"),
     ],
 )
 def test_remote_mta(relay: str, expected: str | None) -> None:

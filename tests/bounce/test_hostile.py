@@ -5,7 +5,7 @@ Strategies give what a peer can send, and also what the session should have refu
 
 import quopri
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.bounce.compose import MAX_SIZE, compose
@@ -130,6 +130,7 @@ ITEMS = st.builds(
 )
 
 
+@settings(max_examples=25)  # each is tens of kilobytes
 @given(st.lists(ITEMS, max_size=5).map(lambda items: items * 15))
 def test_a_notice_has_only_what_we_put_into_it(items: list[Item]) -> None:
     octets = compose_notice(Notice("mx.ours.example", "9c", INFO, NOW, tuple(items), 3))
