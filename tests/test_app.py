@@ -11,6 +11,8 @@ import pytest
 import trustme
 
 from forwarder.app import Service, Unready, limitations, open_sockets, read
+from forwarder.app.crew import Alone
+from forwarder.app.front import Front
 from tests.fakes import RecordingLog
 
 RULES = "[ours.example]\nme -> me@inbox.example\n"
@@ -34,6 +36,7 @@ postmaster = "me@inbox.example"
 rules = "{folder}/a.rules"
 state_dir = "{folder}"
 run_dir = "{folder}/run"
+workers = 1
 [listen]
 smtp = ["127.0.0.1:0"]
 [dns]
@@ -86,6 +89,12 @@ async def running(path: Path) -> AsyncIterator[tuple[Service, RecordingLog]]:
         assert log.named("stopped") == [{"cut_off": 0}]
 
 
+def front(service: Service) -> Front:
+    """What serves clients where there is one process."""
+    assert isinstance(service._crew, Alone)
+    return service._crew.front
+
+
 async def hang_up(log: RecordingLog) -> dict[str, object]:
     """Send SIGHUP to ourselves; give what the log says of the reload."""
     before = len(log.named("reload"))
@@ -99,7 +108,7 @@ async def test_hang_up_reloads_the_configuration(path: Path) -> None:
     async with running(path) as (service, log):
         write(path, "[limits]\nrecipients = 200", hostname="mx2.ours.example")
         assert (await hang_up(log))["outcome"] == "done"
-        settings = service._gateway.settings
+        settings = front(service).gateway.settings
         assert (settings.recipients, settings.hostname) == (200, "mx2.ours.example")
 
 
@@ -111,7 +120,7 @@ async def test_hang_up_applies_the_limits_of_the_listener_and_another_certificat
         before = service._certificate.current()
         write(path, '[limits]\nerrors = 3\nline_length = 998\n[tls]\ncertificate = "pair.pem"\nkey = "pair.pem"')
         assert (await hang_up(log))["outcome"] == "done"
-        options = service._listener._options
+        options = front(service).options
         assert (options.limits.errors, options.limits.line_length) == (3, 998)
         assert options.tls is not None
         assert options.tls() is service._certificate.current() is not before
@@ -128,12 +137,12 @@ async def test_hang_up_applies_the_limits_of_the_listener_and_another_certificat
 )
 async def test_a_reload_that_cannot_be_whole_changes_nothing(path: Path, more: str, said: str) -> None:
     async with running(path) as (service, log):
-        before = service._gateway
+        before = front(service).gateway
         (path.parent / "a.rules").write_text(RULES + "you -> you@inbox.example\n")
         write(path, more, hostname="mx2.ours.example")
         event = await hang_up(log)
         assert (event["outcome"], said in str(event["text"])) == ("refused", True)
-        assert service._gateway is before
+        assert front(service).gateway is before
 
 
 async def test_a_rules_file_that_shrank_is_loaded_only_by_force(path: Path) -> None:
@@ -145,7 +154,7 @@ async def test_a_rules_file_that_shrank_is_loaded_only_by_force(path: Path) -> N
         assert not answer["ok"]
         assert "--force" in str(answer["problems"])
         assert (await hang_up(log))["outcome"] == "refused"
-        assert service._gateway.rules.total == 20
+        assert front(service).gateway.rules.total == 20
         assert (await service.reload_rules({"force": True}))["ok"]
-        assert service._gateway.rules.total == 1
+        assert front(service).gateway.rules.total == 1
         assert log.named("reload")[-1]["removed"] == 20

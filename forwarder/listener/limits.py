@@ -1,7 +1,7 @@
 """How far a client may go, and who is counted together.
 
-`ListenerLimits` are the numbers; `Admission` counts connections, in all and per client; `TurnedAway` says when those
-that were refused are worth a word. All are of one process.
+`ListenerLimits` are the numbers; `Admission` counts connections, in all and per client, of one process or in the one
+that counts for all; `TurnedAway` says when those that were refused are worth a word.
 """
 
 from collections import Counter
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 from forwarder.model.reply import Reply
+from forwarder.ports import Doorkeeper
 
 TOO_MANY = Reply(421, "4.7.0", "Too many connections: try again later", close=True)
 TOO_MANY_OF_YOURS = Reply(421, "4.7.0", "Too many connections from your network: try again later", close=True)
@@ -55,34 +56,33 @@ class ListenerLimits:
 
 
 class Admission:
-    """Counts connections, and those turned away. IPv6 clients count per /64, which is what one client is given.
+    """Implements `ports.Doorkeeper`. IPv6 clients count per /64, which is what one client is given.
 
     `limits` may be replaced at any time; who is in stays in.
     """
 
     def __init__(self, limits: ListenerLimits) -> None:
         self.limits = limits
-        self.turned_away = TurnedAway()
         self._clients: Counter[str] = Counter()
 
     @property
-    def full(self) -> bool:
-        """Whether there is no room for anybody."""
-        return self._clients.total() >= self.limits.connections
+    def connections(self) -> int:
+        """How many are counted."""
+        return self._clients.total()
 
-    def enter(self, address: str) -> Reply | None:
+    async def enter(self, client: str) -> Reply | None:
         """Count a connection; or give the reply that refuses it, and do not count it."""
-        network = network_of(address)
-        if self.full:
+        network = network_of(client)
+        if self.connections >= self.limits.connections:
             return TOO_MANY
         if self._clients[network] >= self.limits.connections_per_client:
             return TOO_MANY_OF_YOURS
         self._clients[network] += 1
         return None
 
-    def leave(self, address: str) -> None:
+    def leave(self, client: str) -> None:
         """Stop counting a connection that was let in."""
-        network = network_of(address)
+        network = network_of(client)
         self._clients[network] -= 1
         if not self._clients[network]:
             del self._clients[network]
@@ -120,6 +120,14 @@ class TurnedAway:
             return _OTHERS
         del self._networks[oldest]
         return network
+
+
+class Door:
+    """Where the clients of one listener come in: who counts them, and who was turned away."""
+
+    def __init__(self, doorkeeper: Doorkeeper) -> None:
+        self.doorkeeper = doorkeeper
+        self.turned_away = TurnedAway()
 
 
 def canonical_address(text: str) -> str:

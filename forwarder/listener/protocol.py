@@ -4,7 +4,7 @@ A subclass of aiosmtpd's `SMTP` that keeps its place in asyncio and replaces wha
 commands are looked up in a table of ours (no inherited verb can be reached), content comes in pieces, no event of the
 transport ever cancels the session's work, and every wait has an end. The state is that of the loop in `_converse`:
 
-    connected → [PROXY header] → silence → banner → (command → reply)* → closed
+    connected → [PROXY header] → let in → silence → banner → (command → reply)* → closed
 
 Replies are kept while further commands are at hand and written in one go (RFC 2920 3.2). What can fail: anything that
 the session raises is reported and answered 451 without a word about it. Left out on purpose: AUTH and BDAT (refused),
@@ -27,7 +27,7 @@ from forwarder.listener.conversation import Conversation, Conversations
 from forwarder.listener.handshake import failure
 from forwarder.listener.inbox import Ended, Inbox, Interrupted, LineTooLong, TimedOut
 from forwarder.listener.intake import Cut, Intake
-from forwarder.listener.limits import Admission, ListenerLimits, canonical_address
+from forwarder.listener.limits import TOO_MANY, Door, ListenerLimits, canonical_address
 from forwarder.listener.proxy import read_proxy_header
 from forwarder.model.envelope import Peer, Tls
 from forwarder.model.message import Content
@@ -88,7 +88,7 @@ class SmtpConnection(SMTP):
         self,
         conversations: Conversations,
         options: ListenerOptions,
-        admission: Admission,
+        door: Door,
         members: "set[SmtpConnection]",
         turns: asyncio.Lock,
     ) -> None:
@@ -97,7 +97,7 @@ class SmtpConnection(SMTP):
         self._conversations = conversations
         self._options = options
         self._limits = options.limits
-        self._admission = admission
+        self._door = door
         self._members = members
         self._turns = turns
         self._running = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ class SmtpConnection(SMTP):
     # Events of the transport. None of them cancels what the session is doing.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let the client in, or turn it away at once."""
+        """Begin with the client, or turn it away at once."""
         self._wire = cast("asyncio.Transport", transport)
         self._inbox = Inbox(self._running, self._wire, self._turns)
         peer = _peer(self._wire)
@@ -127,7 +127,9 @@ class SmtpConnection(SMTP):
             self._wire.abort()
             return
         self._client = peer.address
-        if not self._options.proxy_protocol and not self._admit(peer.address):
+        # As many here as there may be anywhere: no need to ask, and nothing more is spent on this one.
+        if not self._options.proxy_protocol and len(self._members) >= self._limits.connections:
+            self._turn_away(peer.address, TOO_MANY)
             self._wire.close()
             return
         self._members.add(self)
@@ -176,10 +178,12 @@ class SmtpConnection(SMTP):
     async def _converse(self, peer: Peer) -> None:
         if self._options.proxy_protocol:
             client = await read_proxy_header(self._inbox, peer, self._limits.proxy_timeout)
-            if client is None or not self._admit(client.address):
+            if client is None:
                 return
             peer = client
             self._client = client.address
+        if not await self._admit(peer.address):
+            return
         reply: Reply | None = await self._greet(peer)
         while True:
             if reply is not None:
@@ -434,16 +438,24 @@ class SmtpConnection(SMTP):
             self._report(error)
             return None
 
-    def _admit(self, address: str) -> bool:
-        refused = self._admission.enter(address)
+    async def _admit(self, address: str) -> bool:
+        """Ask for a place, which is given up when the connection's task ends, however it ends."""
+        try:
+            refused = await self._door.doorkeeper.enter(address)
+        except Exception as error:
+            self._report(error)
+            self._wire.write(encode(NO_SESSION))
+            return False
         if refused is None:
             self._admitted = address
             return True
-        self._wire.write(encode(refused))
-        count = self._admission.turned_away.tell(address, self._running.time())
-        if count:
-            self._options.refused(address, count)
+        self._turn_away(address, refused)
         return False
+
+    def _turn_away(self, address: str, reply: Reply) -> None:
+        self._wire.write(encode(reply))
+        if count := self._door.turned_away.tell(address, self._running.time()):
+            self._options.refused(address, count)
 
     def _say(self, reply: Reply) -> None:
         self._errors += reply.code >= 500
@@ -466,7 +478,7 @@ class SmtpConnection(SMTP):
     def _close(self) -> None:
         self._members.discard(self)
         if self._admitted is not None:
-            self._admission.leave(self._admitted)
+            self._door.doorkeeper.leave(self._admitted)
         if self._wire.is_closing():
             return
         if self._wire.get_write_buffer_size():

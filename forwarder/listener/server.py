@@ -10,18 +10,19 @@ import socket
 from collections.abc import Iterable
 
 from forwarder.listener.conversation import Conversations
-from forwarder.listener.limits import Admission
+from forwarder.listener.limits import Door
 from forwarder.listener.protocol import ListenerOptions, SmtpConnection
 from forwarder.listener.sockets import BACKLOG
+from forwarder.ports import Doorkeeper
 
 
 class Listener:
     """Serves clients on any number of sockets. `conversations` makes the session of one client."""
 
-    def __init__(self, conversations: Conversations, options: ListenerOptions) -> None:
+    def __init__(self, conversations: Conversations, options: ListenerOptions, doorkeeper: Doorkeeper) -> None:
         self._conversations = conversations
         self._options = options
-        self._admission = Admission(options.limits)
+        self._door = Door(doorkeeper)
         self._turns = asyncio.Lock()
         self._members: set[SmtpConnection] = set()
         self._servers: list[asyncio.AbstractServer] = []
@@ -32,9 +33,8 @@ class Listener:
         return len(self._members)
 
     def reconfigure(self, options: ListenerOptions) -> None:
-        """Use other options for clients that connect from now on."""
+        """Use other options for clients that connect from now on. What the doorkeeper counts by is not among them."""
         self._options = options
-        self._admission.limits = options.limits
 
     async def serve(self, sockets: Iterable[socket.socket]) -> None:
         """Begin to accept on sockets that are bound; they are this listener's from now on."""
@@ -64,4 +64,4 @@ class Listener:
         return len(late)
 
     def _connect(self) -> SmtpConnection:
-        return SmtpConnection(self._conversations, self._options, self._admission, self._members, self._turns)
+        return SmtpConnection(self._conversations, self._options, self._door, self._members, self._turns)

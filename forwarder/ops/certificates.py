@@ -4,6 +4,9 @@ Contract: `ServerCertificate(...)` and `reload` raise `CertificateError` with a 
 looks every few seconds whether the files have changed, and a new pair that cannot be used is reported once while the
 last good one stays. Files that are replaced one after the other (certificate, then key) are therefore harmless.
 
+What was read is kept as a `Pair`, so that another process can be given exactly what is in use, whatever has become of
+the files since; `context_of` makes a context of it there.
+
 Left out on purpose: client certificates (never asked for: some senders break off), OCSP stapling, and fetching
 certificates, which certbot and its kin do.
 """
@@ -12,7 +15,9 @@ import os
 import ssl
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +36,14 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 class CertificateError(Exception):
     """A certificate or key cannot be used; the text names the file and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate, with what leads to its root, and its key, both in PEM."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
 
 
 class ServerCertificate:
@@ -55,7 +68,13 @@ class ServerCertificate:
         self._next_look = 0.0
         self._seen: _Stamp = ()
         self._context: ssl.SSLContext
+        self._pair: Pair
         self.reload()
+
+    @property
+    def pair(self) -> Pair:
+        """What the context in use was made of."""
+        return self._pair
 
     def current(self) -> ssl.SSLContext:
         """Give the context for a connection that begins now."""
@@ -69,7 +88,7 @@ class ServerCertificate:
         """Read both files again; raise `CertificateError` and keep what there was."""
         self._seen = self._stamp()
         self._next_look = self._monotonic() + _LOOK_EVERY
-        self._context = _context(self._certificate, self._key)
+        self._context, self._pair = _read(self._certificate, self._key)
 
     def _try(self) -> None:
         try:
@@ -89,18 +108,16 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _context(certificate: Path, key: Path) -> ssl.SSLContext:
+def context_of(pair: Pair, certificate: str = "the certificate", key: str = "the key") -> ssl.SSLContext:
+    """Make a context; raise `CertificateError`, which calls the two by these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(_CIPHERS)
-    for path in (certificate, key):
-        _check_readable(path)
-    if key.stat().st_mode & stat.S_IROTH:
-        raise CertificateError(f"{key}: anybody on this machine can read the key: chmod o-rwx")
     try:
-        # Without a password at hand OpenSSL would ask for one at the terminal.
-        context.load_cert_chain(certificate, key, password=lambda: "")
+        with _in_memory(pair.certificate) as certificate_file, _in_memory(pair.key) as key_file:
+            # Without a password at hand OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate_file, key_file, password=lambda: "")
     except ssl.SSLError as error:
         raise CertificateError(_reason(certificate, key, error)) from None
     except OSError as error:
@@ -108,15 +125,34 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _check_readable(path: Path) -> None:
+@contextmanager
+def _in_memory(octets: bytes) -> Iterator[str]:
+    """Give the name of a file that no disk has: OpenSSL as Python has it reads nothing but files."""
+    descriptor = os.memfd_create("certificate")
     try:
-        with path.open("rb"):
-            pass
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(octets)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, Pair]:
+    octets = [_octets(path) for path in (certificate, key)]
+    if key.stat().st_mode & stat.S_IROTH:
+        raise CertificateError(f"{key}: anybody on this machine can read the key: chmod o-rwx")
+    pair = Pair(*octets)
+    return context_of(pair, str(certificate), str(key)), pair
+
+
+def _octets(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise CertificateError(f"{path}: {error.strerror}") from None
 
 
-def _reason(certificate: Path, key: Path, error: ssl.SSLError) -> str:
+def _reason(certificate: str, key: str, error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"{key}: not the key of the certificate {certificate}"
     return f"{certificate}, {key}: not a certificate and its key in PEM, the key without a password"
@@ -141,7 +177,7 @@ def _still_good(path: Path, hostname: str) -> bool:
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        _context(path, path)
+        _read(path, path)
     except (ValueError, x509.ExtensionNotFound, CertificateError):
         return False
     named = hostname in names.get_values_for_type(x509.DNSName)

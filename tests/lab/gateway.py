@@ -154,6 +154,21 @@ class Gateway(Process):
         assert found is not None
         return int(found[1]) * 1024
 
+    def workers(self) -> dict[int, int]:
+        """Give the processes that serve clients by their numbers, as the log has told of them."""
+        latest = {event["worker"]: event["pid"] for event in self.events("worker")}
+        return {number: pid for number, pid in latest.items() if isinstance(number, int) and isinstance(pid, int)}
+
+    def pid_of(self, worker: int) -> int:
+        """Give the process of a worker."""
+        return self.workers()[worker]
+
+    def zombies(self) -> list[int]:
+        """Give the children that have ended and that nobody has taken note of."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if " Z " in Path(f"/proc/{pid}/stat").read_text()]
+
     def terminate(self) -> None:
         """Send SIGTERM without waiting."""
         assert self.process is not None

@@ -30,10 +30,11 @@ from typing import Any, Protocol
 import pytest
 
 from forwarder.listener.conversation import Conversations
-from forwarder.listener.limits import ListenerLimits
+from forwarder.listener.limits import Admission, ListenerLimits
 from forwarder.listener.protocol import ListenerOptions, TlsSource
 from forwarder.listener.server import Listener
 from forwarder.listener.sockets import open_listening
+from forwarder.ports import Doorkeeper
 from forwarder.session.transaction import Session
 from tests.session.stage import Stage
 
@@ -185,6 +186,7 @@ class Serve(Protocol):
         proxy_protocol: bool = False,
         spill: Path | None = None,
         message_size: int = 10_000,
+        doorkeeper: Doorkeeper | None = None,
     ) -> Awaitable[House]: ...
 
 
@@ -202,13 +204,15 @@ async def serving(directory: Path) -> AsyncIterator[Serve]:
         proxy_protocol: bool = False,
         spill: Path | None = None,
         message_size: int = 10_000,
+        doorkeeper: Doorkeeper | None = None,
     ) -> House:
         stage = Stage()
         stage.gateway = replace(stage.gateway, settings=replace(stage.gateway.settings, message_size=message_size))
         stage.log.events.clear()  # of the stage's own session
         house = House(stage)
         options = house.options(spill or directory, limits, tls, proxy_protocol)
-        house.listener = Listener(sessions or (lambda peer: Session(stage.gateway, peer)), options)
+        conversations = sessions or (lambda peer: Session(stage.gateway, peer))
+        house.listener = Listener(conversations, options, doorkeeper or Admission(limits))
         opened = open_listening(f"[{host}]:0" if ":" in host else f"{host}:0")
         house.address = opened.getsockname()
         await house.listener.serve([opened])

@@ -33,41 +33,41 @@ def test_row_16_ipv6_counts_per_network() -> None:
     assert network_of("192.0.2.1") != network_of("192.0.2.2")
 
 
-def test_row_16_per_client() -> None:
+async def test_row_16_per_client() -> None:
     admission = Admission(ListenerLimits(connections=10, connections_per_client=2))
-    assert admission.enter("2001:db8::1") is None
-    assert admission.enter("2001:db8::2") is None
-    assert admission.enter("2001:db8::3") is TOO_MANY_OF_YOURS
-    assert admission.enter("2001:db8:0:1::3") is None
+    assert await admission.enter("2001:db8::1") is None
+    assert await admission.enter("2001:db8::2") is None
+    assert await admission.enter("2001:db8::3") is TOO_MANY_OF_YOURS
+    assert await admission.enter("2001:db8:0:1::3") is None
     admission.leave("2001:db8::2")
-    assert admission.enter("2001:db8::3") is None
+    assert await admission.enter("2001:db8::3") is None
 
 
-def test_row_16_in_all() -> None:
+async def test_row_16_in_all() -> None:
     admission = Admission(ListenerLimits(connections=2))
-    assert admission.enter("192.0.2.1") is None
-    assert admission.enter("192.0.2.2") is None
-    assert admission.enter("192.0.2.3") is TOO_MANY
+    assert await admission.enter("192.0.2.1") is None
+    assert await admission.enter("192.0.2.2") is None
+    assert await admission.enter("192.0.2.3") is TOO_MANY
     admission.leave("192.0.2.1")
     admission.leave("192.0.2.2")
-    assert admission.enter("192.0.2.3") is None
+    assert await admission.enter("192.0.2.3") is None
 
 
-def test_counts_do_not_grow() -> None:
+async def test_counts_do_not_grow() -> None:
     admission = Admission(ListenerLimits())
     for number in range(1000):
         address = f"10.0.{number >> 8}.{number & 255}"
-        admission.enter(address)
+        await admission.enter(address)
         admission.leave(address)
     assert not admission._clients
 
 
-def test_other_limits_count_from_then_on() -> None:
+async def test_other_limits_count_from_then_on() -> None:
     admission = Admission(ListenerLimits(connections_per_client=1))
-    assert admission.enter("192.0.2.1") is None
-    assert admission.enter("192.0.2.1") is not None
+    assert await admission.enter("192.0.2.1") is None
+    assert await admission.enter("192.0.2.1") is not None
     admission.limits = ListenerLimits(connections_per_client=2)
-    assert admission.enter("192.0.2.1") is None
+    assert await admission.enter("192.0.2.1") is None
 
 
 def test_row_16_a_client_that_is_turned_away_all_day_is_told_of_once_a_minute() -> None:

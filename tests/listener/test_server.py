@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from forwarder.listener.limits import TOO_MANY_OF_YOURS, Admission
 from forwarder.listener.protocol import SmtpConnection
 from forwarder.listener.server import Listener
 from forwarder.model.envelope import Peer
@@ -258,7 +259,7 @@ async def test_ipv4_clients_of_a_socket_for_both_families(serve: Serve) -> None:
     stage = Stage()
     stage.log.events.clear()
     house = await serve()
-    listener = Listener(lambda peer: Session(stage.gateway, peer), house.listener._options)
+    listener = Listener(lambda peer: Session(stage.gateway, peer), house.listener._options, Admission(PROMPT))
     both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     await listener.serve([both])
     reader, writer = await asyncio.open_connection("127.0.0.1", both.getsockname()[1])
@@ -314,3 +315,105 @@ async def test_row_18_all_clients_share_their_turns(serve: Serve) -> None:
         await two.greet()
         first, second = house.listener._members
         assert first._inbox._turns is second._inbox._turns
+
+
+class SlowDoorkeeper:
+    """Answers when it is told to, as one in another process may."""
+
+    def __init__(self, answer: Reply | None = None) -> None:
+        self.asked, self.answering = asyncio.Event(), asyncio.Event()
+        self.answer = answer
+        self.inside: list[str] = []
+
+    async def enter(self, client: str) -> Reply | None:
+        self.asked.set()
+        await self.answering.wait()
+        if self.answer is None:
+            self.inside.append(client)
+        return self.answer
+
+    def leave(self, client: str) -> None:
+        self.inside.remove(client)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_nobody_is_greeted_before_there_is_a_place(serve: Serve, proxied: bool) -> None:
+    doorkeeper = SlowDoorkeeper()
+    house = await serve(doorkeeper=doorkeeper, proxy_protocol=proxied)
+    async with house.client() as client:
+        if proxied:
+            await client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1024 25\r\n")
+        await doorkeeper.asked.wait()
+        assert house.stage.log.events == []
+        doorkeeper.answering.set()
+        await client.greet()
+        assert doorkeeper.inside == ["192.0.2.1" if proxied else "127.0.0.1"]
+        await client.ask("QUIT", "221")
+    await house.until(lambda: house.listener.connections == 0)
+    assert doorkeeper.inside == []
+
+
+async def test_the_place_of_a_client_that_did_not_wait_for_it_is_given_up(serve: Serve) -> None:
+    doorkeeper = SlowDoorkeeper()
+    house = await serve(doorkeeper=doorkeeper)
+    async with house.client() as client:
+        await doorkeeper.asked.wait()
+        client.reset()
+    doorkeeper.answering.set()
+    await house.until(lambda: house.listener.connections == 0)
+    assert doorkeeper.inside == []
+
+
+async def test_a_late_refusal_is_told_and_nothing_is_given_up(serve: Serve) -> None:
+    doorkeeper = SlowDoorkeeper(TOO_MANY_OF_YOURS)
+    house = await serve(doorkeeper=doorkeeper)
+    async with house.client() as client:
+        await doorkeeper.asked.wait()
+        doorkeeper.answering.set()
+        await client.expect("421 4.7.0")
+        await client.ended()
+    await house.until(lambda: house.listener.connections == 0)
+    assert house.turned_away == [("127.0.0.1", 1)]
+    assert house.stage.log.events == []
+
+
+async def test_a_drain_does_not_wait_for_a_doorkeeper_for_ever(serve: Serve) -> None:
+    doorkeeper = SlowDoorkeeper()
+    house = await serve(doorkeeper=doorkeeper)
+    async with house.client() as client:
+        await doorkeeper.asked.wait()
+        assert await house.listener.drain(0.0) == 1
+        await client.ended()
+    assert (house.listener.connections, doorkeeper.inside) == (0, [])
+
+
+async def test_a_doorkeeper_that_fails_costs_one_client_its_session(serve: Serve) -> None:
+    class Broken(SlowDoorkeeper):
+        async def enter(self, client: str) -> Reply | None:
+            if not self.asked.is_set():
+                self.asked.set()
+                raise ValueError("broken")
+            return None
+
+        def leave(self, client: str) -> None:
+            pass
+
+    house = await serve(doorkeeper=Broken())
+    async with house.client() as client:
+        await client.expect("421 4.3.0")
+        await client.ended()
+    async with house.client() as client:
+        await client.greet()
+    assert [repr(error) for error in house.errors] == ["ValueError('broken')"]
+    house.errors.clear()
+
+
+async def test_a_listener_that_is_full_asks_nobody(serve: Serve) -> None:
+    doorkeeper = SlowDoorkeeper()
+    house = await serve(replace(PROMPT, connections=1), doorkeeper=doorkeeper)
+    async with house.client() as one, house.client(source="127.0.0.2") as two:
+        await two.expect("421 4.7.0")  # while the first still waits
+        doorkeeper.answering.set()
+        await one.expect("220")
+    await house.until(lambda: house.listener.connections == 0)
+    assert doorkeeper.inside == []

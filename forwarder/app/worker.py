@@ -1,0 +1,135 @@
+"""A worker: serves clients with the ports and the state of its parent.
+
+It gets the listening sockets and a socket to the parent by descriptor (`cli/worker.py`), everything else over the
+latter; it reads no configuration. It ends with status 0 when it was drained, and at once, whatever it is doing, when
+its parent has gone: what it counts and keeps is there. SIGTERM, which some send to a whole group, drains too; SIGINT
+and SIGHUP are the parent's.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Sequence
+
+from forwarder.app import provisional
+from forwarder.app.events import open_event_log
+from forwarder.app.front import Front, Ready
+from forwarder.app.loop import run
+from forwarder.app.wanted import Unready, Wanted, unpacked
+from forwarder.ops import wire
+from forwarder.ops.certificates import CertificateError, context_of
+from forwarder.ops.remote import remote_ports
+from forwarder.ops.rpc import Channel
+from forwarder.rules import RulesError
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_ORPHANED = 3  # exit status
+_DRAIN = 30.0  # seconds, where nobody says how many
+_ANSWERING = 5.0  # seconds
+
+
+class Worker:
+    """One worker; `run` returns when it has been drained."""
+
+    def __init__(self, number: int, sockets: Sequence[socket.socket]) -> None:
+        self._number = number
+        self._sockets = sockets
+        self._prepared: tuple[int, Ready] | None = None
+        self._serving = asyncio.Event()
+        self._drained: asyncio.Task[int] | None = None
+        self._done = asyncio.Event()
+        self._front: Front
+        self._channel = channel = Channel(_orphaned)
+        self._ports = remote_ports(channel, provisional.write)
+        channel.serve(wire.START, self._start)
+        channel.serve(wire.PREPARE, self._prepare)
+        channel.serve(wire.COMMIT, self._commit)
+        channel.hear(wire.ABORT, self._abort)
+        channel.serve(wire.DRAIN, self._drain)
+
+    async def run(self, parent: socket.socket) -> None:
+        """Serve until told to drain."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._begin_to_drain, _DRAIN)
+        await self._channel.open(parent)
+        await self._done.wait()
+        await self._front.close()
+        await self._channel.finish(_ANSWERING)
+        os._exit(0)  # nothing is left to do, and the channel's end must not be taken for the parent's
+
+    async def _start(self, state: bytes) -> tuple[str, ...]:
+        try:
+            wanted, context = await asyncio.to_thread(_built, state)
+            log = open_event_log(wanted.config, self._number)
+            listening = [one.getsockname()[:2] for one in self._sockets]
+            self._front = Front(wanted, lambda: context, self._ports, listening, log)
+            await self._front.serve(self._sockets)
+        except Unready as error:
+            return error.problems
+        self._serving.set()
+        return ()
+
+    async def _prepare(self, told: tuple[int, bytes]) -> tuple[str, ...]:
+        generation, state = told
+        await self._serving.wait()
+        try:
+            wanted, context = await asyncio.to_thread(_built, state)
+            self._prepared = generation, await asyncio.to_thread(self._front.prepare, wanted, lambda: context)
+        except Unready as error:
+            return error.problems
+        return ()
+
+    async def _commit(self, generation: int) -> tuple[str, ...]:
+        if self._prepared is None or self._prepared[0] != generation:
+            return (f"state {generation} was not prepared",)
+        self._front.adopt(self._prepared[1])
+        self._prepared = None
+        return ()
+
+    def _abort(self, generation: int) -> None:
+        if self._prepared is not None and self._prepared[0] == generation:
+            self._prepared = None
+
+    async def _drain(self, timeout: float) -> int:
+        return await asyncio.shield(self._begin_to_drain(timeout))
+
+    def _begin_to_drain(self, timeout: float) -> asyncio.Task[int]:
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_task(self._finish(timeout))
+            self._drained.add_done_callback(lambda _: self._done.set())
+        return self._drained
+
+    async def _finish(self, timeout: float) -> int:
+        await self._serving.wait()
+        return await self._front.drain(timeout)
+
+
+def _built(state: bytes) -> tuple[Wanted, ssl.SSLContext]:
+    try:
+        wanted, pair = unpacked(state)
+        return wanted, context_of(pair)
+    except CertificateError as error:
+        raise Unready([str(error)]) from None
+    except RulesError as error:
+        raise Unready([str(problem) for problem in error.problems]) from None
+
+
+def _orphaned() -> None:
+    os._exit(_ORPHANED)
+
+
+def work(number: int, parent: int, listening: Sequence[int]) -> None:
+    """Be a worker. The numbers are descriptors."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # if we should hang when the parent dies
+    channel = socket.socket(fileno=parent)
+    sockets = [socket.socket(fileno=one) for one in listening]
+    for one in [channel, *sockets]:
+        one.set_inheritable(False)
+
+    async def main() -> None:
+        await Worker(number, sockets).run(channel)
+
+    run(main())
