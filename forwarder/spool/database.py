@@ -29,7 +29,6 @@ Work = Callable[[sqlite3.Connection], T]
 _COMMITS = 200
 _CHANGES = 2000
 _SETTINGS = (
-    "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 0",
@@ -172,16 +171,19 @@ def _told(error: Exception) -> SpoolError:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.text_factory = _text
-    for setting in _SETTINGS:
-        connection.execute(setting).fetchall()
     connection.create_function("casefold", 1, _casefold, deterministic=True)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()  # before anything is read: no shared memory then
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     refuse_version(path, version)
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise SpoolRefused((f"{path}: is damaged ({found}): {_ADVICE}",))
+        raise SpoolRefused((f"{path}: is damaged ({' '.join(found.split())}): {_ADVICE}",))
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise SpoolRefused((f"{path}: is the database of another program: move it aside",))
+    for setting in _SETTINGS:
+        connection.execute(setting).fetchall()
     if version == 0:
-        _create(connection, path)
+        _create(connection)
 
 
 def refuse_version(path: Path, version: int) -> None:
@@ -193,9 +195,7 @@ def refuse_version(path: Path, version: int) -> None:
         raise SpoolRefused((text,))
 
 
-def _create(connection: sqlite3.Connection, path: Path) -> None:
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-        raise SpoolRefused((f"{path}: is the database of another program: move it aside",))
+def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
     for statement in (*SCHEMA, f"PRAGMA user_version = {VERSION}"):
         connection.execute(statement)

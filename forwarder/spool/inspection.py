@@ -53,12 +53,12 @@ def _enter(folder: Path, disk: Disk) -> Premises:
         raise SpoolRefused(problems)
     lock = _lock(folder, disk)
     try:
-        for name in FOLDERS:
-            if _missing(folder / name, disk):
-                _make(folder / name, disk)
-        messages, incoming = disk.scan(folder / "messages"), disk.scan(folder / "incoming")
+        missing = [name for name in FOLDERS if _missing(folder / name, disk)]
+        messages, incoming = ([] if name in missing else disk.scan(folder / name) for name in FOLDERS[:2])
         ours = frozenset(name for name, kind in messages if _is_ours(name, kind))
         _check_database(folder, disk, ours)
+        for name in missing:
+            _make(folder / name, disk)
         foreign = tuple(
             f"{inner}/{name}"
             for inner, entries in (("messages", messages), ("incoming", incoming))

@@ -288,8 +288,8 @@ class EmbeddedSpool:
         return rows.read_letter(record.letter, record.parts, content), content
 
     def _require_acceptance(self) -> None:
-        if self._halted:
-            raise SpoolBroken(self._halted)
+        if broken := self._halted or self._database.broken:
+            raise SpoolBroken(broken)
         if not self._room.ballast:
             raise SpoolFull("what room there is, is kept for recording what was delivered")
 
