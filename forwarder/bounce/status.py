@@ -16,7 +16,7 @@ from forwarder.bounce.report import Action, Report, Told
 from forwarder.smtp.replies import printable
 
 MAX_REPLY = 800  # characters quoted: with no space in it, it must fit into a line
-_MAX_ADDRESS = 900  # characters, so that it fits into a line: a line of a stranger's choice may end there
+_MAX_VALUE = 900  # characters of an address or ENVID, so that it fits into a line: what a stranger chose may end there
 
 _ENHANCED = r"[245](?:\.(?:0|[1-9][0-9]{0,2})){2}"  # RFC 3463 2
 _STATUS = re.compile(_ENHANCED)
@@ -109,11 +109,12 @@ def _original(orcpt: str) -> str:
         return ""
     if match[1].lower() == "utf-8":  # RFC 6533 3: has an encoding of its own
         return f"{match[1]}; {_embedded(_UNIT.findall(match[2]))}"
-    return f"{match[1]}; {_decoded(match[2])[:_MAX_ADDRESS]}" if _XTEXT.fullmatch(match[2]) else ""
+    return f"{match[1]}; {_decoded(match[2])}" if _XTEXT.fullmatch(match[2]) else ""
 
 
 def _decoded(xtext: str) -> str:
-    return printable(re.sub(r"\+([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), xtext))
+    """Give what xtext stands for (RFC 3461 4), of what fits into a line."""
+    return printable(re.sub(r"\+([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), xtext))[:_MAX_VALUE]
 
 
 def _embedded(units: Iterable[str]) -> str:
@@ -121,7 +122,7 @@ def _embedded(units: Iterable[str]) -> str:
     address = ""
     for unit in units:
         text = unit if len(unit) > 1 or _QCHAR.fullmatch(unit) else f"\\x{{{ord(unit):02X}}}"
-        if len(address) + len(text) > _MAX_ADDRESS:
+        if len(address) + len(text) > _MAX_VALUE:
             break
         address += text
     return address

@@ -166,7 +166,8 @@ def test_an_address_that_does_not_fit_a_line_is_cut(orcpt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("envid", "expected"), [("QQ+2B3", "QQ+3"), ("a+20b", "a b"), ("", None), ("a\r\nX:b", None), ("a+0Ab", "a?b")]
+    ("envid", "expected"),
+    [("QQ+2B3", "QQ+3"), ("a+20b", "a b"), ("", None), ("a\r\nX:b", None), ("a+0Ab", "a?b"), ("a" * 1100, "a" * 900)],
 )
 def test_envelope_id_is_decoded(envid: str, expected: str | None) -> None:
     assert composed(report(envid=envid)).message.get("Original-Envelope-Id") == expected
