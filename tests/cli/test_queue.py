@@ -208,7 +208,7 @@ def test_nothing_that_a_stranger_wrote_reaches_the_terminal_raw(site: Site, gate
         assert "\n forged" not in output
 
 
-def test_json_has_no_del_either() -> None:
+def test_json_is_printable() -> None:
     assert json.loads(as_json({"a": "\x7f\x1b"})) == {"a": "\x7f\x1b"}
     assert as_json({"a": "\x7f\x1b"}).isprintable()
 
@@ -575,6 +575,22 @@ def test_another_user_is_told_what_to_do(site: Site) -> None:
         os.seteuid(0)
     assert result.exit_code == 1
     assert "belongs to root" in result.stderr and "sudo -u root forwarder queue" in result.stderr
+
+
+@needs_root
+def test_a_socket_that_may_not_be_asked_never_opens_the_spool(site: Site, gateway: Gateway) -> None:
+    user = pwd.getpwnam("nobody").pw_uid
+    site.spool.mkdir()
+    os.chown(site.spool, user, -1)
+    _opened_to_others(site.socket.parent)
+    _opened_to_others(site.spool.parent)
+    os.seteuid(user)
+    try:
+        result = site.run("list")
+    finally:
+        os.seteuid(0)
+    assert result.exit_code == 1 and "permission denied" in result.stderr
+    assert list(site.spool.iterdir()) == []
 
 
 def _opened_to_others(folder: Path) -> None:
