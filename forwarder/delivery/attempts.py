@@ -252,9 +252,9 @@ class Attempts:
             self._schedule.clear(batch.lane, now)
             return
         self._schedule.trouble(batch.lane, now)
-        if wide.wait > 0:
-            longest = self._settlement.settings.intervals.longest_wait
-            self._schedule.hold_lane(batch.lane, now, now + min(wide.wait, longest))
+        longest = self._settlement.settings.intervals.longest_wait
+        pause = max(min(wide.wait, longest), self._schedule.bounds.patience if batch.probe else 0.0)
+        self._schedule.hold_lane(batch.lane, now, now + pause)
         if batch.probe:
             await self._share(self._schedule.take_due(batch.lane, now), wide)
 

@@ -33,7 +33,7 @@ _AT_ONCE = 1000  # parts that become due in one step, so that a hundred thousand
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many batches are under way at once, and for how many seconds a lane waits for its probe."""
+    """How many batches are under way at once, and for how many seconds a lane waits for its probe and for the next."""
 
     per_lane: int = 20
     in_all: int = 200
@@ -253,7 +253,7 @@ class Schedule:
             del self._entries[due.waiting.part]
         lane.flying += 1
         self._flying += 1
-        if lane.trouble:
+        if lane.trouble and lane.flying == 1:
             lane.patience = now + self.bounds.patience
         return Batch(lane.name, tuple(parts), lane.trouble)
 

@@ -217,15 +217,15 @@ def test_downtime_counts_for_one_interval_at_most(due: float, attempts: int) -> 
     assert 0 <= 1000.0 - batch.parts[0].since <= Intervals().longest(attempts)
 
 
-def test_a_hundred_thousand_parts_are_placed_and_sent_quickly() -> None:
+@pytest.mark.bench
+def test_a_hundred_thousand_parts_are_placed_within_a_second() -> None:
     one = schedule(per_lane=1_000_000, in_all=1_000_000)
     parts = [waiting(f"x{n}", lane=f"{n % 50}.test", due=float(n % 60)) for n in range(100_000)]
     begun = time.process_time()
     for part in parts:
         one.place(part, 0.0, WALL)
-    placed = time.process_time() - begun
+    assert time.process_time() - begun < 1.0
     assert len(popped(one, 60.0)) == 100_000
-    assert placed < 5, "about 0.5 s; the bound only tells O(log n) from O(n)"
 
 
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 30))
