@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from forwarder.delivery.lanes import waiting_of
 from forwarder.delivery.queue_selection import (
     PROBLEM,
     WRONG_USE,
@@ -309,7 +310,7 @@ class QueueDesk:
         await self._store(work, [], changes)
         letters = {chosen.letter.message.id: chosen.letter for chosen in work.chosen}
         waitings = [
-            _waiting(letters[change.part.id], change.part.number, change.progress)
+            replace(waiting_of(letters[change.part.id], change.part.number), progress=change.progress)
             for change in changes
             if change.progress.state is State.QUEUED
         ]
@@ -406,17 +407,11 @@ def _copy(letter: Letter, number: int, to: Address, id: str, now: datetime) -> L
 
 def _waitings(letters: Sequence[Letter]) -> list[Waiting]:
     return [
-        _waiting(letter, number, progress)
+        waiting_of(letter, number)
         for letter in letters
         for number, progress in enumerate(letter.progress)
         if progress.state is State.QUEUED
     ]
-
-
-def _waiting(letter: Letter, number: int, progress: Progress) -> Waiting:
-    destination = letter.message.deliveries[number].destination
-    lane = str(destination.via) if destination.via is not None else destination.address.domain
-    return Waiting(Part(letter.message.id, number), lane, progress, letter.message.authenticated)
 
 
 def _in(letter: Letter, numbers: Sequence[int], states: frozenset[State]) -> bool:
