@@ -70,7 +70,10 @@ class Cleaning:
         return len(removed)
 
     async def drop(self, id: str) -> None:
-        """Remove the file of an id that has no rows; what cannot be removed now goes with the next sweep."""
+        """Remove the file of an id that has no rows; what cannot be removed now goes with the next sweep.
+
+        After a failed commit the database says nothing any more, so the file stays: its rows may be on the disk.
+        """
         try:
             if await self._database.run(partial(queries.record, id=id)) is None:
                 await self._unlink([f"messages/{id}"])

@@ -233,8 +233,6 @@ class EmbeddedSpool:
         work = partial(_write, letters=letters, filed=filed, changes=changes)
         try:
             done = await (self._run(work) if letters else self._record(work))
-        except SpoolBroken:
-            raise  # the rows may have reached the disk: their files must stay
         except SpoolError:
             await self._drop(filed)
             raise

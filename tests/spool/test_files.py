@@ -81,6 +81,20 @@ async def test_the_sweep_removes_what_is_old_and_nobody_asked_for(tmp_path: Path
     await spool.close()
 
 
+async def test_the_sweep_leaves_what_is_busy_and_no_letter_comes_between(tmp_path: Path) -> None:
+    spool = await opened(tmp_path)
+    content = await spool.files.write(number(1), MemoryContent(b"x"))
+    spool._cleaning.busy.add(number(1))
+    assert await spool.sweep(-1e9) == 0
+    with pytest.raises(SpoolError, match="being stored"):
+        await spool.store([letter(1, content)])
+    spool._cleaning.busy.clear()
+    assert await spool.sweep(-1e9) == 1
+    with pytest.raises(SpoolError, match="missing"):
+        await spool.store([letter(1, content)])
+    await spool.close()
+
+
 async def test_the_sweep_never_takes_what_is_being_stored(tmp_path: Path) -> None:
     """The clock jumps ahead by ten years while letters are stored whose files a worker wrote."""
     clock = FakeClock(datetime(2036, 1, 1, tzinfo=UTC))
