@@ -85,13 +85,18 @@ def all_states(recording: Recording, *, seed: int, rounds: int = 1) -> list[Stat
     return list(states(len(Disk(recording).moments), seed=seed, rounds=rounds))
 
 
-def sample(recording: Recording, *, seed: int, size: int) -> list[State]:
-    """Give some states: of each promise the one in which it is new and nothing is kept, then a random choice."""
+def sample(recording: Recording, *, seed: int, size: int, first_cut: int = 0) -> list[State]:
+    """Give some states: of each promise the one in which it is new and nothing is kept, then a random choice.
+
+    Cuts before `first_cut` are left out.
+    """
     disk = Disk(recording)
     said = {operation.begin for operation in recording.operations if isinstance(operation.doing, Said)}
-    first = [State(cut, Loss.NOTHING, seed) for cut, moment in enumerate(disk.moments, start=1) if moment in said]
-    rest = [state for state in states(len(disk.moments), seed=seed) if state not in set(first)]
-    return first + random.Random(seed).sample(rest, max(0, min(len(rest), size - len(first))))
+    fresh = [State(cut, Loss.NOTHING, seed) for cut, moment in enumerate(disk.moments, start=1) if moment in said]
+    known = set(fresh)
+    later = (state for state in states(len(disk.moments), seed=seed) if state.cut >= first_cut)
+    rest = [state for state in later if state not in known]
+    return fresh + random.Random(seed).sample(rest, max(0, min(len(rest), size - len(fresh))))
 
 
 def tree_of(recording: Recording, state: State) -> tuple[Tree, list[str]]:

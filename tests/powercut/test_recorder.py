@@ -86,6 +86,12 @@ def test_a_closed_number_is_free_before_close_returns() -> None:
     assert doings(trace)[-1] == Written(2, 0, b"x")
 
 
+def test_a_program_that_is_executed_keeps_what_is_not_closed_on_exec() -> None:
+    execute = f"7 execve({hexed('/bin/true')}, [], 0x7ffd) = 0\n7 write(3, {hexed('x')}, 1) = 1\n"
+    assert doings(opened("a") + execute)[1:] == [Written(1, 0, b"x")]
+    assert doings(opened("a", "O_WRONLY|O_CREAT|O_CLOEXEC") + execute)[1:] == []
+
+
 def test_duplicates_share_one_offset() -> None:
     trace = opened("a") + f"7 dup(3) = 4\n7 write(3, {hexed('ab')}, 2) = 2\n7 write(4, {hexed('c')}, 1) = 1\n"
     assert doings(trace)[-1] == Written(1, 2, b"c")

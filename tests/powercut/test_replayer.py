@@ -54,7 +54,7 @@ def contents(run: Recording) -> set[bytes]:
 def test_a_written_file_may_be_there_absent_or_torn() -> None:
     pages = b"a" * 512 + b"b" * 512 + b"c" * 10
     found = contents(recording(Written(1, 0, pages)))
-    assert {b"", pages, bytes(len(pages)), pages[:512] + bytes(512) + b"c" * 10} <= found
+    assert {b"", pages, bytes(len(pages)), pages[:512] + bytes(522), pages[:512] + bytes(512) + b"c" * 10} <= found
     assert any(len(octets) % 512 and pages.startswith(octets) for octets in found - {pages})
 
 
@@ -132,6 +132,12 @@ def test_a_file_is_never_lost_because_its_old_name_was_used_again() -> None:
 def test_what_is_in_a_folder_without_a_name_is_lost() -> None:
     run = recording(Made(ROOT, "s", SUB), Made(SUB, "a", 1), Synced(SUB))
     assert listings(run) == {(), (("s", SUB), ("s/a", 1))}
+
+
+def test_a_name_that_another_file_has_by_now_is_not_removed() -> None:
+    tree = Tree({ROOT: {"a": 2}}, {2: bytearray()})
+    tree.apply(Gone(ROOT, "a", 1))
+    assert tree.folders == {ROOT: {"a": 2}}
 
 
 def test_names_of_one_folder_may_be_lost_apart() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.powercut import campaign, strace
-from tests.powercut.recorder import Recording, Said
-from tests.powercut.replayer import Disk, states
-from tests.powercut.spool_campaign import again, record, recoveries
+from tests.powercut.recorder import Recording
+from tests.powercut.replayer import states
+from tests.powercut.spool_campaign import again, making, record, recoveries
 from tests.powercut.spool_promises import check
 
 pytestmark = pytest.mark.skipif(bool(strace.missing()), reason=strace.missing() or "strace works")
@@ -24,7 +24,7 @@ def recording(kept: Path) -> Recording:
 
 
 def test_everything_promised_survives_a_cut(recording: Recording, kept: Path) -> None:
-    wanted = campaign.sample(recording, seed=1, size=400)
+    wanted = campaign.sample(recording, seed=1, size=400, first_cut=making(recording))
     tally = campaign.run(recording, check, wanted, again=again(kept / "recording"))
     assert tally.checked > 100
 
@@ -37,13 +37,11 @@ def test_a_cut_during_recovery_loses_nothing_either(recording: Recording, kept: 
 
 def test_what_is_damaged_is_in_the_spool_or_in_quarantine(tmp_path: Path) -> None:
     recording = record("damage", tmp_path)
-    wanted = campaign.sample(recording, seed=1, size=150)
-    assert campaign.run(recording, check, wanted, again=again(tmp_path / "recording")).checked > 50
+    wanted = campaign.sample(recording, seed=1, size=150, first_cut=making(recording))
+    assert campaign.run(recording, check, wanted, again=again(tmp_path / "recording")).checked > 40
 
 
 @pytest.mark.xfail(reason="queue.db is looked at before SQLite has rolled its first transaction back; fix, then remove")
 def test_a_cut_while_a_spool_is_made_does_not_keep_it_from_opening(recording: Recording, kept: Path) -> None:
-    making = [operation for operation in recording.operations if not isinstance(operation.doing, Said)][:25]
-    cuts = Disk(recording).moments.index(making[-1].end) + 1
-    made = states(cuts, seed=1, rounds=2)
+    made = states(making(recording), seed=1, rounds=3)
     campaign.run(recording, check, made, again=again(kept / "recording"))
