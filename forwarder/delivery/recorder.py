@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _FIRST = 1.0  # seconds before the second try; each further one takes twice as long
 _LONGEST = 60.0
+_CLOSED = 30.0  # shorter, so that what cannot be recorded at all does not keep everything else from its turn
 
 
 class Recorder:
@@ -54,7 +55,7 @@ class Recorder:
         if not self._failing:
             self._log.event("alert", component="spool", text=f"recording fails: {type(error).__name__}: {error}")
         self._failing = True
-        self.closed_until = self._clock.monotonic() + _LONGEST
+        self.closed_until = self._clock.monotonic() + _CLOSED
 
     def worked(self) -> None:
         """Learn that the spool can record."""
@@ -67,5 +68,5 @@ class Recorder:
         if now < self.closed_until:
             return False
         if self._failing:
-            self.closed_until = now + _LONGEST
+            self.closed_until = now + _CLOSED
         return True

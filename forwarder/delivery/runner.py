@@ -172,7 +172,9 @@ class Runner:
 
     def settled(self, part: Part, outcome: Outcome) -> None:
         """Learn how an attempt ended that was RUNNING when its letter was taken."""
-        self._attempts.spawn(self._attempts.settle_late(self._running.pop(part, None), part, outcome))
+        due = self._running.pop(part, None)
+        if due or outcome.verdict is Verdict.DELIVERED:  # of one that was given up for lost nothing else is news
+            self._attempts.spawn(self._attempts.settle_late(due, part, outcome))
 
     def abandoned(self, parts: Iterable[Part]) -> None:
         """Learn that nobody will tell how these RUNNING parts ended.

@@ -1,7 +1,7 @@
 """The delivery loop: what was taken into custody is tried, recorded and told, whatever fails meanwhile."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ import pytest
 from forwarder.delivery.intervals import Intervals
 from forwarder.delivery.lanes import waiting_of
 from forwarder.delivery.schedule import Bounds
-from forwarder.model.letter import Kind, Letter, Part, Progress, State
+from forwarder.model.letter import Change, Kind, Letter, Part, Progress, State
 from forwarder.model.message import Delivery
 from forwarder.model.outcome import Outcome
 from forwarder.model.reply import Reply
@@ -169,6 +169,19 @@ async def test_what_a_dead_worker_tried_waits_for_an_interval() -> None:
         assert loop.carrier.offered == [] and loop.spool.leased == set()
         await loop.pass_time(20)
         assert loop.spool.state("id1") is State.DELIVERED
+
+
+async def test_a_failure_that_is_told_late_is_no_news() -> None:
+    async with running() as loop:
+        loop.carrier.gates["a.test"] = asyncio.Event()
+        await loop.runner.keep(letter(), [RUNNING])
+        loop.runner.abandoned([Part("id1", 0)])
+        await loop.pass_time(70)
+        loop.runner.settled(Part("id1", 0), DEFERRED)
+        await loop.pass_time(3600)
+        assert loop.carrier.ids == ["id1"], "not twice at the same time"
+        loop.carrier.gates["a.test"].set()
+        await rest()
 
 
 async def test_an_end_that_is_told_late_still_counts() -> None:
@@ -373,6 +386,26 @@ async def test_while_nothing_can_be_recorded_hardly_anything_is_started() -> Non
         await loop.pass_time(200)
         assert loop.spool.letters == {}
         assert len(loop.carrier.offered) == 200
+
+
+async def test_a_letter_that_can_never_be_recorded_does_not_stop_the_others() -> None:
+    async with running() as loop:
+        store = loop.spool.store
+
+        async def poisoned(letters: Sequence[Letter], changes: Sequence[Change] = ()) -> None:
+            if any(change.part.id == "bad" for change in changes):
+                raise SpoolError("always")
+            await store(letters, changes)
+
+        loop.spool.store = poisoned  # type: ignore[method-assign]
+        await loop.runner.keep(letter(id="bad"), [UNTRIED])
+        await loop.pass_time(3600)
+        for n in range(5):
+            loop.spool.letters[f"x{n}"] = letter(id=f"x{n}")
+            loop.runner.changed([waiting_of(loop.spool.letters[f"x{n}"], 0)])
+        await loop.pass_time(120)
+        assert list(loop.spool.letters) == ["bad"]
+        assert loop.carrier.ids.count("bad") == 1
 
 
 @pytest.mark.parametrize("method", ["lease", "fetch"])

@@ -208,6 +208,13 @@ def test_a_part_without_a_time_is_due_at_once() -> None:
     assert names(one.pop(500.0)) == ["x0"]
 
 
+def test_what_passed_of_the_interval_before_a_restart_counts_as_waited() -> None:
+    one = schedule()
+    one.place(waiting("x", attempts=1, due=20.0), 1000.0, WALL)
+    batch = one.pop(1020.0)
+    assert batch and 1020.0 - batch.parts[0].since == pytest.approx(66.0)
+
+
 @given(st.floats(-4e9, 4e9), st.integers(0, 50))
 def test_downtime_counts_for_one_interval_at_most(due: float, attempts: int) -> None:
     one = schedule()
