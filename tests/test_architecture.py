@@ -33,7 +33,8 @@ LEVELS = {
 }
 # Parts of one layer that may know each other (everything else on a layer meets at ports).
 SIBLINGS = {("rewrite", "auth"), ("bounce", "smtp"), ("app", "config"), ("ports", "model")}
-PURE_MODULES = {f"delivery.{name}" for name in ("route", "classify", "judge", "memory", "pool", "settings")}
+PURE_MODULES = {f"delivery.{name}" for name in ("route", "classify", "replies", "judge", "memory", "pool", "settings")}
+PURE_MODULES |= {f"delivery.{name}" for name in ("intervals", "lanes", "notices", "schedule", "settlement", "underway")}
 PURE_MODULES |= {f"delivery.{name}" for name in ("pacing", "pacing_state", "restraints", "pauses", "quota", "window")}
 PURE_MODULES |= {f"delivery.{name}" for name in ("congestion", "providers", "waiting")}
 WORLD = {
