@@ -337,7 +337,7 @@ class Pacing:
         pause = None if smooth else self._obey(ended, outcomes, now)
         if ended.begun >= flow.since:
             if pause is not None:
-                flow.window.throttled(ended.beside)
+                flow.window.throttled(max(ended.beside, flow.window.used + 1))
                 flow.rate.throttled(now, pause)
                 flow.since = now
             elif any(outcome.remote for outcome in outcomes):

@@ -62,7 +62,7 @@ class Window:
         self.width = min(float(self.most), self.width + speed / int(self.width) + _HAIR)
 
     def throttled(self, beside: int) -> None:
-        """Shrink; `beside` is how many there were when the one was begun that was refused."""
+        """Shrink; `beside` is how many there were, the one that was refused among them."""
         self.peak = float(max(beside, 2))
         self.width = max(1.0, _SHRINK * min(self.width, beside))
 

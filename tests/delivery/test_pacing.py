@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from forwarder.delivery.pacing import Pacing
 from forwarder.delivery.providers import KNOWN, PacingSettings
 from forwarder.delivery.waiting import Waiter
+from forwarder.delivery.window import Rate
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
@@ -448,3 +449,56 @@ def test_turns_are_neither_lost_nor_doubled(steps: list[tuple[str, int]]) -> Non
     assert not waiting
     assert not core._open
     assert core._peers == {} or core._peers["mx.example"].flows[""].window.used == 0
+
+
+# The details of the law
+
+
+def test_throttles_of_what_was_under_way_count_once() -> None:
+    core = pacing(10)
+    turns = [begin(core, load(), 0) for _ in range(10)]
+    for turn in turns:
+        core.done(turn, [refused(Scope.MESSAGE, 0)], 1)
+    window = core._peers["mx.example"].flows[""].window
+    assert (window.width, window.peak) == (7, 10)
+
+
+def test_patience_goes_by_the_pause_and_by_the_rate() -> None:
+    for pause, before, expected in ((0, 1000, 30), (0, 1, 200), (600, 1000, 7200), (9000, 1000, 14400)):
+        rate = Rate()
+        for tick in range(20):
+            rate.begin(tick / before)
+        rate.throttled(1, pause)
+        assert rate.patience == pytest.approx(max(expected, 100 / rate.floor))
+        assert rate.floor == pytest.approx(before / 2)
+
+
+def test_a_newcomer_does_not_push_in() -> None:
+    core = pacing(1)
+    for tick in range(20):
+        send(core, load(), tick)
+    send(core, load(), 20, refused(Scope.MESSAGE, 0))
+    first = wait(core, load(), 100, 20)
+    got = core.ask(load(), 100, 30)  # there is room again, and nobody has called `ready` yet
+    assert isinstance(got, Waiter)
+    [(waiter, turn)] = core.ready(30)
+    assert waiter is first
+    assert turn.number
+
+
+def test_a_pause_of_the_provider_answers_who_waits_at_other_addresses() -> None:
+    core, other = pacing(1), load(source="192.0.2.1")
+    begin(core, other, 0)
+    waiter = wait(core, other, 100, 0)
+    send(core, load(), 1, refused(Scope.DESTINATION, 600))
+    [(answered, turn)] = core.ready(1)
+    assert answered is waiter
+    assert turn.held[0].seconds == 600
+
+
+def test_numbers_that_cannot_be_calculated_with_are_foreign() -> None:
+    tree = json.loads(_DUMP)
+    tree["peers"][0]["flows"][0]["patience"] = 0
+    core = pacing()
+    core.load(json.dumps(tree).encode(), 0)
+    assert core.dump(0) == pacing().dump(0)
