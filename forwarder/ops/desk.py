@@ -10,6 +10,7 @@ Nothing here fails by itself; what a port raises is answered to the worker as an
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from forwarder.model.letter import Part
@@ -127,7 +128,7 @@ class _Turns:
             self._pacer.done(turn, ())
         elif turn.number:
             self._turns[turn.number] = turn
-        return turn
+        return replace(turn, held=dict(turn.held))  # msgpack knows no other mapping
 
     def _done(self, told: tuple[int, wire.Outcomes]) -> None:
         number, outcomes = told

@@ -75,7 +75,7 @@ class RemoteLedger:
 
     async def remember(self, entries: Mapping[bytes, Outcome]) -> None:
         """Keep outcomes."""
-        await self._channel.call(wire.REMEMBER, entries)
+        await self._channel.call(wire.REMEMBER, dict(entries))
 
     async def forget(self, keys: Sequence[bytes]) -> None:
         """Drop what was used up."""

@@ -30,6 +30,7 @@ from forwarder.ops.rpc import Channel, Method, RpcError
 from forwarder.ports import EventLog
 
 _STABLE = 5.0  # seconds after which a worker's end says nothing about its beginning
+_ENDING = 1.0  # seconds that a worker has to end when its channel has
 _SHORTEST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _GRACE = 10.0  # seconds beyond a drain that a worker has to end
@@ -205,10 +206,15 @@ class Supervisor:
 
     async def _bury(self, worker: _Worker) -> int:
         """Make sure that a worker is gone, and give back what it held; give its exit status."""
-        with contextlib.suppress(ProcessLookupError):
-            worker.process.kill()
-        status = await worker.process.wait()
         worker.channel.close()
+        try:
+            # Killing one that has just ended would take its exit status from asyncio, which then makes one up.
+            async with asyncio.timeout(_ENDING):
+                status = await worker.process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.kill()
+            status = await worker.process.wait()
         await worker.end.wait()
         if worker.started is not None:
             await worker.started

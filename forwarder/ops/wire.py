@@ -4,7 +4,6 @@ Values travel as msgspec writes them and come out equal; a test holds every type
 travel: a letter goes as a `Sheet`, and its content lies in a file that both sides can open.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -106,7 +105,7 @@ ROOM: Method[Counted, bool] = Method(3, Counted, bool)
 TAKE: Method[Counted, bool] = Method(4, Counted, bool)
 GIVE_BACK: Method[str, None] = Method(5, str)
 RECALL: Method[Keys, tuple[Outcome | None, ...]] = Method(6, Keys, tuple[Outcome | None, ...])
-REMEMBER: Method[Mapping[bytes, Outcome], None] = Method(7, Mapping[bytes, Outcome])
+REMEMBER: Method[dict[bytes, Outcome], None] = Method(7, dict[bytes, Outcome])
 FORGET: Method[Keys, None] = Method(8, Keys)
 RUNNING: Method[Keys, None] = Method(9, Keys)
 ENDED: Method[Keys, None] = Method(10, Keys)

@@ -17,7 +17,7 @@ from forwarder.model.outcome import Outcome
 from forwarder.model.reply import Reply
 from forwarder.session.transaction import Session
 from tests.listener.dialogue import PROMPT, Serve, Way
-from tests.session.stage import DELIVERED, Stage
+from tests.session.stage import FakeCourier, Stage
 
 VARIANTS = [
     b"\n.\n",
@@ -555,22 +555,18 @@ async def test_row_26_half_close_before_the_dot(serve: Serve, way: Way) -> None:
     assert house.stage.log.named("reject")[-1]["code"] == 451
 
 
-class SlowCourier:
+class SlowCourier(FakeCourier):
     """Lets a test decide when the next hop answers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.begun = asyncio.Event()
         self.answer = asyncio.Event()
-        self.messages: list[Outgoing] = []
 
     async def hand_on(self, message: Outgoing, deadline: float) -> Sequence[Outcome]:
         self.begun.set()
         await self.answer.wait()
-        self.messages.append(message)
-        return [DELIVERED for _ in message.deliveries]
-
-    def unheard(self, message: Outgoing) -> None:
-        """Not of interest here."""
+        return await super().hand_on(message, deadline)
 
 
 async def test_row_26_half_close_while_the_message_is_handed_on(serve: Serve, way: Way) -> None:
