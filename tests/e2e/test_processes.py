@@ -2,14 +2,16 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
-import time
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.lab.client import Client
 from tests.lab.gateway import Gateway
@@ -30,45 +32,28 @@ def gate(loopback: World) -> Host:
 
 @contextlib.contextmanager
 def clients_of_each(loopback: World, gateway: Gateway, gate: Host) -> Iterator[dict[int, Client]]:
-    """Connect until every worker has a client; give one of each worker, by its number. All have said EHLO."""
+    """Give a client of each of two workers, by its number. They have said EHLO."""
     with contextlib.ExitStack() as stack:
-        found: dict[int, Client] = {}
-        for _ in range(200):
-            before = len(gateway.events("connect"))
-            client = stack.enter_context(Client(loopback, gate))
+        first = stack.enter_context(Client(loopback, gate))
+        number = _latest(gateway)
+        # Whoever serves the first one stands still for a moment: so another one gets the second.
+        os.kill(gateway.pid_of(number), signal.SIGSTOP)
+        try:
+            second = stack.enter_context(Client(loopback, gate))
+            other = _latest(gateway)
+        finally:
+            os.kill(gateway.pid_of(number), signal.SIGCONT)
+        for client in (first, second):
             client.ehlo()
-            event = gateway.wait_event("connect", before + 1)[before]
-            number = event["worker"]
-            assert isinstance(number, int)
-            found.setdefault(number, client)
-            if len(found) == len(gateway.workers()):
-                break
-            if len(found) == 1:
-                # The one that has served so far stands still for the next: so the other one gets it.
-                busy = gateway.pid_of(number)
-                os.kill(busy, signal.SIGSTOP)
-                stack.callback(_go_on, busy)
-                stack.enter_context(_passing(loopback, gate, found, gateway))
-                _go_on(busy)
-                break
-        assert len(found) == len(gateway.workers())
-        yield found
+        assert {number, other} == set(gateway.workers()) == {1, 2}
+        yield {number: first, other: second}
 
 
-@contextlib.contextmanager
-def _passing(loopback: World, gate: Host, found: dict[int, Client], gateway: Gateway) -> Iterator[None]:
-    before = len(gateway.events("connect"))
-    with Client(loopback, gate) as client:
-        client.ehlo()
-        number = gateway.wait_event("connect", before + 1)[before]["worker"]
-        assert isinstance(number, int)
-        found[number] = client
-        yield
-
-
-def _go_on(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
+def _latest(gateway: Gateway) -> int:
+    """Say which worker serves the client that was greeted last."""
+    number = gateway.events("connect")[-1]["worker"]
+    assert isinstance(number, int)
+    return number
 
 
 def send(loopback: World, gate: Host, to: str = "me") -> int:
@@ -94,14 +79,12 @@ def test_a_worker_that_dies_is_replaced_and_its_clients_count_no_more(loopback: 
             assert _greeting(loopback, gate) == 421
             killed = gateway.pid_of(1)
             os.kill(killed, signal.SIGKILL)
-            begun = time.monotonic()
             gateway.wait_event("worker", 3)  # two at the start
-            print(f"replaced after {time.monotonic() - begun:.2f} s")
             assert killed not in gateway.workers().values()
             assert len(gateway.workers()) == 2
             assert send(loopback, gate) == 250  # there is room for one again
             assert any("SIGKILL" in str(event["text"]) for event in gateway.events("alert"))
-        assert send(loopback, gate) == 250
+        wait_for(lambda: _greeting(loopback, gate) == 220, what="places are not given up")
 
 
 def _greeting(loopback: World, gate: Host) -> int:
@@ -222,6 +205,34 @@ def test_a_worker_that_is_replaced_needs_no_file(loopback: World, gate: Host) ->
             for client in clients.values():
                 assert client.send("a@sender.test", "me@forward.test", MESSAGE).code == 250
                 assert client.command("STARTTLS").code == 220
+
+
+def test_a_renewed_certificate_reaches_workers(loopback: World, gate: Host) -> None:
+    with Gateway(loopback, gate, RULES, settings=TWO) as gateway:
+        file = gateway.folder / "state" / "self-signed.pem"
+        before = shown(loopback, gate)
+        pair = trustme.CA().issue_cert("mx.forward.test").private_key_and_cert_chain_pem.bytes()
+        file.with_suffix(".new").touch(mode=0o600)
+        file.with_suffix(".new").write_bytes(pair)
+        file.with_suffix(".new").rename(file)
+        wait_for(lambda: shown(loopback, gate) != before, what="the old certificate is still shown")
+        os.kill(gateway.pid_of(1), signal.SIGKILL)
+        gateway.wait_event("worker", 3)
+        assert before not in [shown(loopback, gate) for _ in range(10)]
+
+
+def shown(loopback: World, gate: Host) -> bytes | None:
+    """Give the certificate that a client sees."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with loopback.connect(gate) as plain:
+        for line in (b"", b"EHLO c.test\r\n", b"STARTTLS\r\n"):
+            plain.sendall(line)
+            reply = b""
+            while not re.search(rb"^\d{3} [^\n]*\n\Z", reply, re.MULTILINE):
+                reply += plain.recv(4096)
+        with context.wrap_socket(plain) as secure:
+            return secure.getpeercert(binary_form=True)
 
 
 def test_sigterm_drains_every_worker(loopback: World, gate: Host) -> None:
