@@ -528,6 +528,22 @@ async def attempt_then_hold(loop: Loop, outcome: Outcome) -> None:
     await rest()
 
 
+async def test_what_the_operator_takes_away_while_it_is_recorded_is_not_tried_again() -> None:
+    async with running() as loop:
+        store = loop.spool.store
+
+        async def meanwhile(letters: Sequence[Letter], changes: Sequence[Change] = ()) -> None:
+            await store(letters, changes)
+            if changes:
+                loop.runner.gone([changes[0].part])
+
+        loop.spool.store = meanwhile  # type: ignore[method-assign]
+        loop.carrier.answer = always(DEFERRED)
+        await loop.runner.keep(letter(), [UNTRIED])
+        await loop.pass_time(DAY)
+        assert loop.spool.calls.count("lease") == 1
+
+
 async def test_what_is_released_during_an_attempt_goes_on_by_the_schedule() -> None:
     async with running() as loop:
         gate = loop.carrier.gates["a.test"] = asyncio.Event()
