@@ -130,7 +130,7 @@ async def test_what_runs_is_not_tried_until_its_end_is_known() -> None:
         await loop.runner.keep(letter("a@a.test", "b@a.test"), [RUNNING, DELIVERED])
         assert loop.spool.leased == {Part("id1", 0)}
         await loop.pass_time(DAY)
-        assert loop.carrier.offered == []
+        assert loop.carrier.offered == [] and loop.spool.calls.count("lease") == 1
         loop.runner.settled(Part("id1", 0), DELIVERED)
         await rest()
         assert loop.spool.state("id1") is State.DELIVERED
