@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from forwarder.app import Service, Unready, limitations, open_sockets, read
+from forwarder.app import Service, Unready, open_sockets, read
 from forwarder.app.crew import Alone
 from forwarder.app.front import Front
 from tests.fakes import RecordingLog
@@ -65,11 +65,6 @@ def test_a_wrong_configuration_is_told_with_its_file(path: Path) -> None:
     write(path, "[delivery]\nport = 0")
     (problem,) = problems(path)
     assert problem.startswith(f"{path}: delivery.port: 0: ")
-
-
-def test_keys_that_nothing_stands_behind_yet_are_named(path: Path) -> None:
-    write(path, '[delivery]\nmode = "queue"')
-    assert [text.split(":")[0] for text in limitations(read(path).config)] == ['delivery.mode = "queue"']
 
 
 @asynccontextmanager

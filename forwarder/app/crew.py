@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from forwarder.app import provisional
 from forwarder.app.front import Front
 from forwarder.app.settings import worker_count
 from forwarder.app.wanted import Unready, Wanted, packed
 from forwarder.ops.certificates import ServerCertificate
-from forwarder.ops.desk import Desk
+from forwarder.ops.desk import Desk, Store
 from forwarder.ops.supervisor import Program, Supervisor, WorkersFailed
 from forwarder.ops.wire import Ports
 from forwarder.ports import EventLog
@@ -35,6 +34,14 @@ class State:
     certificate: ServerCertificate
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all processes share, and the message files that workers write."""
+
+    ports: Ports
+    store: Store
+
+
 class Crew(Protocol):
     """Serves clients."""
 
@@ -49,6 +56,10 @@ class Crew(Protocol):
 
     async def change(self, state: State) -> None:
         """Put another state in force everywhere; or raise `Unready`, and nothing has changed."""
+        ...
+
+    def announce(self) -> None:
+        """Tell every process that it may have changed whether there is room."""
         ...
 
     async def drain(self, timeout: float) -> int:
@@ -80,6 +91,9 @@ class Alone:
         """Put another state in force; raise `Unready`."""
         self.front.adopt(self.front.prepare(state.wanted, state.certificate.current))
 
+    def announce(self) -> None:
+        """Tell nobody: the keeper is here."""
+
     async def drain(self, timeout: float) -> int:
         """Stop accepting, let transactions end; give how many clients were cut off."""
         cut_off = await self.front.drain(timeout)
@@ -90,11 +104,11 @@ class Alone:
 class Several:
     """Workers serve; this process counts and keeps for all."""
 
-    def __init__(self, count: int, sockets: Sequence[socket.socket], ports: Ports, log: EventLog) -> None:
+    def __init__(self, count: int, sockets: Sequence[socket.socket], shared: Shared, log: EventLog) -> None:
         self._supervisor = Supervisor(
             Program(count, _command, _environment()),
             sockets,
-            lambda channel: Desk(channel, ports, provisional.adopt),
+            lambda channel: Desk(channel, shared.ports, shared.store),
             log,
         )
 
@@ -115,15 +129,19 @@ class Several:
         if problems := await self._supervisor.change(await _packed(state)):
             raise Unready(problems)
 
+    def announce(self) -> None:
+        """Tell all workers that it may have changed whether there is room."""
+        self._supervisor.announce()
+
     async def drain(self, timeout: float) -> int:
         """Let all workers end; give how many clients were cut off."""
         return await self._supervisor.drain(timeout)
 
 
-def crew_of(wanted: Wanted, sockets: Sequence[socket.socket], ports: Ports, log: EventLog) -> Alone | Several:
+def crew_of(wanted: Wanted, sockets: Sequence[socket.socket], shared: Shared, log: EventLog) -> Alone | Several:
     """Give as many processes as the configuration asks for."""
     count = worker_count(wanted.config)
-    return Alone(sockets, ports, log) if count == 1 else Several(count, sockets, ports, log)
+    return Alone(sockets, shared.ports, log) if count == 1 else Several(count, sockets, shared, log)
 
 
 async def _packed(state: State) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 
-from forwarder.app.settings import courier_settings, listener_limits, session_settings
+from forwarder.app.settings import courier_settings, listener_limits, resolver_of, session_settings
 from forwarder.app.wanted import Unready, Wanted
 from forwarder.auth.dmarc.organisation import public_organisation
 from forwarder.config import Config
@@ -26,8 +26,6 @@ from forwarder.listener.protocol import ListenerOptions, TlsSource
 from forwarder.listener.server import Listener
 from forwarder.model.envelope import Peer
 from forwarder.net.dialer import TcpDialer
-from forwarder.net.dns_exchange import NameServer
-from forwarder.net.resolver import DnsResolver, system_nameservers
 from forwarder.ops.addresses import own_addresses
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.wire import Ports
@@ -59,8 +57,7 @@ class Front:
         self._log = log
         self._clock = SystemClock()
         self._randomness = SystemRandom()
-        nameservers = tuple(NameServer(one.host, one.port) for one in config.dns.nameservers)
-        self._resolver = DnsResolver(nameservers or system_nameservers(), self._clock, timeout=config.dns.timeout)
+        self._resolver = resolver_of(config, self._clock)
         surroundings = Surroundings(
             resolver=self._resolver,
             dialer=TcpDialer(),

@@ -1,7 +1,7 @@
 """The running gateway: sockets, control socket, signals, reload, and what systemd is told.
 
 `Service` runs what `wanted.read` gave; SIGTERM drains, SIGHUP reloads. It owns what there is once for all processes:
-the certificate's files, what is counted and kept (`Ports`), and the crew that serves clients. A reload builds all of
+the certificate's files, what is counted and kept (`Custody`), and the crew that serves clients. A reload builds all of
 the new state first and then swaps it, so that it happens whole or not at all, in every process.
 """
 
@@ -11,24 +11,23 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from forwarder.app import provisional
-from forwarder.app.crew import State, crew_of
+from forwarder.app.crew import Crew, Shared, State, crew_of
+from forwarder.app.custody import Custody
 from forwarder.app.settings import listener_limits, worker_count
 from forwarder.app.wanted import Unready, Wanted, read, with_other_rules
 from forwarder.config import Config
-from forwarder.delivery.ledger import LocalLedger
 from forwarder.listener.limits import Admission
 from forwarder.listener.sockets import address_of, open_listening
 from forwarder.ops import systemd
 from forwarder.ops.certificates import CertificateError, ServerCertificate
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.control import ControlServer
-from forwarder.ops.wire import Ports
-from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
+from forwarder.ops.desk import Store
 from forwarder.ports import EventLog
 from forwarder.rules import Change, RuleSet, compare
 
 _DRAIN_MARGIN = 10.0  # seconds beyond the cut-through deadline that transactions get when we stop
+_DELIVERING = 10.0  # seconds that attempts from the spool get when we stop
 _LOOK_EVERY = 3.0  # seconds between two looks at the certificate's files, on behalf of workers
 _LOOK_AGAIN = 60.0  # seconds, after workers could not take a new one
 # Keys that sockets, processes or files were made from: a reload that changes one of them is refused.
@@ -47,19 +46,26 @@ class Service:
         self._changing = asyncio.Lock()
         self._certificate = _certificate(wanted.config, log)
         self._admission = Admission(listener_limits(wanted.config))
-        self._ports = Ports(
-            limiter=LocalLimiter(SlidingLimiter(self._clock.monotonic)),
-            doorkeeper=self._admission,
-            ledger=LocalLedger(self._clock, log),
-            pacer=provisional.NoPace(),
-            keeper=provisional.NoCustody(),
-        )
+        self._crew: Crew
+        self._custody: Custody
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on bound sockets until SIGTERM or SIGINT; raise `Unready`."""
-        config = self._wanted.config
-        self._crew = crew = crew_of(self._wanted, sockets, self._ports, self._log)
-        control = ControlServer(config.run_dir / "control.sock", {"rules.reload": self.reload_rules})
+        listening = [one.getsockname()[:2] for one in sockets]
+        self._custody = custody = Custody(self._wanted, self._admission, listening, self._log)
+        await custody.open()
+        try:
+            await self._serve(sockets)
+        finally:
+            await custody.close()
+
+    async def _serve(self, sockets: Sequence[socket.socket]) -> None:
+        config, custody = self._wanted.config, self._custody
+        shared = Shared(custody.ports, Store(custody.spool.files.adopt, custody.spool.halt))
+        self._crew = crew = crew_of(self._wanted, sockets, shared, self._log)
+        custody.on_watch(crew.announce)
+        handlers = {"rules.reload": self.reload_rules, **custody.handlers}
+        control = ControlServer(config.run_dir / "control.sock", handlers)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -72,6 +78,7 @@ class Service:
         except Unready:
             await control.close()
             raise
+        custody.start()
         self._say_ready(places)
         watches = [loop.create_task(systemd.watch())]
         if worker_count(config) > 1:
@@ -81,7 +88,9 @@ class Service:
         self._log.event("stopping", connections=crew.connections)
         for watch in watches[1:]:
             watch.cancel()
-        cut_off = await crew.drain(config.delivery.cutthrough_deadline + _DRAIN_MARGIN)
+        cut_off, _ = await asyncio.gather(
+            crew.drain(config.delivery.cutthrough_deadline + _DRAIN_MARGIN), custody.drain(_DELIVERING)
+        )
         await control.close()
         watches[0].cancel()
         self._log.event("stopped", cut_off=cut_off)
@@ -149,6 +158,7 @@ class Service:
     async def _change(self, state: State) -> None:
         """Put a state in force in every process and here; raise `Unready`, and nothing has changed."""
         await self._crew.change(state)
+        self._custody.adopt(state.wanted)
         self._admission.limits = listener_limits(state.wanted.config)
         self._wanted, self._certificate = state.wanted, state.certificate
 

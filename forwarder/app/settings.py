@@ -1,15 +1,27 @@
-"""What the configuration means for each part: sessions, listener, courier, checks. Nothing here does anything."""
+"""What the configuration means for each part: sessions, listener, courier, checks. Nothing here does anything yet."""
 
 import os
+from collections.abc import Callable
 
 from forwarder.config import Config, DeliveryMode, Unauthenticated
+from forwarder.delivery.intervals import Intervals
+from forwarder.delivery.providers import PacingSettings
+from forwarder.delivery.runner import RunnerSettings
 from forwarder.delivery.settings import CourierSettings, IpPreference, Limits, Timeouts
+from forwarder.delivery.settlement import SettlementSettings
 from forwarder.listener.limits import ListenerLimits
+from forwarder.model.address import Address
+from forwarder.model.destination import Destination
+from forwarder.model.reply import Reply
+from forwarder.net.dns_exchange import NameServer
+from forwarder.net.resolver import DnsResolver, system_nameservers
 from forwarder.policy.content import ContentLimits
 from forwarder.policy.dmarc import Enforcement
+from forwarder.ports import Clock
 from forwarder.session.examination import Checks
 from forwarder.session.gateway import Settings
 from forwarder.smtp.client import TlsUse
+from forwarder.spool.room import SpoolSettings
 
 
 def worker_count(config: Config) -> int:
@@ -86,3 +98,35 @@ def courier_settings(config: Config, own: frozenset[tuple[str, int]]) -> Courier
             idle=delivery.idle_timeout,
         ),
     )
+
+
+def pacing_settings(config: Config) -> PacingSettings:
+    """Say how much a provider gets at once."""
+    return PacingSettings(per_destination=config.delivery.connections_per_destination)
+
+
+def spool_settings(config: Config) -> SpoolSettings:
+    """Say how much room is kept free."""
+    return SpoolSettings(minimum_free=config.spool.minimum_free)
+
+
+def runner_settings(config: Config, refusal: Callable[[], Reply | None]) -> RunnerSettings:
+    """Say what the delivery loop goes by; `refusal` is the spool's."""
+    return RunnerSettings(config.postmaster, refusal=refusal)
+
+
+def settlement_settings(config: Config, where: Callable[[Address], tuple[Destination, ...]]) -> SettlementSettings:
+    """Say how long is tried and who is told; `where` says where an address leads."""
+    delivery = config.delivery
+    return SettlementSettings(
+        hostname=config.hostname,
+        where=where,
+        intervals=Intervals(seconds=delivery.retry, expire=delivery.expire),
+        delay_after=delivery.delay_notice,
+    )
+
+
+def resolver_of(config: Config, clock: Clock) -> DnsResolver:
+    """Give a resolver that asks the name servers of the configuration, or those of the system."""
+    nameservers = tuple(NameServer(one.host, one.port) for one in config.dns.nameservers)
+    return DnsResolver(nameservers or system_nameservers(), clock, timeout=config.dns.timeout)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forwarder.config import Config, ConfigError, DeliveryMode, load
+from forwarder.config import Config, ConfigError, load
 from forwarder.ops import rulefiles
 from forwarder.ops.certificates import Pair
 from forwarder.ops.secrets import SecretError, srs_secrets
@@ -109,11 +109,4 @@ def unsupported(config: Config) -> list[str]:
     """Say which keys ask for what this version cannot do, where doing something else instead would harm."""
     if config.delivery.smarthost is not None:
         return ["delivery.smarthost: not supported yet: remove it, mail goes to the MX of its domain"]
-    return []
-
-
-def limitations(config: Config) -> list[str]:
-    """Say which keys ask for what this version does not do yet, so that nobody relies on it."""
-    if config.delivery.mode is DeliveryMode.QUEUE:
-        return ['delivery.mode = "queue": there is no queue yet: mail is handed on before it is acknowledged']
     return []

@@ -13,17 +13,22 @@ import signal
 import socket
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 
-from forwarder.app import provisional
 from forwarder.app.events import open_event_log
 from forwarder.app.front import Front, Ready
 from forwarder.app.loop import run
 from forwarder.app.wanted import Unready, Wanted, unpacked
+from forwarder.model.message import Content
 from forwarder.ops import wire
 from forwarder.ops.certificates import CertificateError, context_of
 from forwarder.ops.remote import remote_ports
 from forwarder.ops.rpc import Channel
 from forwarder.rules import RulesError
+from forwarder.spool.disk import RealDisk
+from forwarder.spool.faults import SpoolBroken
+from forwarder.spool.files import MessageFiles
+from forwarder.spool.hands import Threads
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _ORPHANED = 3  # exit status
@@ -43,7 +48,6 @@ class Worker:
         self._done = asyncio.Event()
         self._front: Front
         self._channel = channel = Channel(_orphaned)
-        self._ports = remote_ports(channel, provisional.write)
         channel.serve(wire.START, self._start)
         channel.serve(wire.PREPARE, self._prepare)
         channel.serve(wire.COMMIT, self._commit)
@@ -63,6 +67,7 @@ class Worker:
     async def _start(self, state: bytes) -> tuple[str, ...]:
         try:
             wanted, context = await asyncio.to_thread(_built, state)
+            self._ports = remote_ports(self._channel, _Files(wanted.config.state_dir / "spool", self._channel))
             log = open_event_log(wanted.config, self._number)
             listening = [one.getsockname()[:2] for one in self._sockets]
             self._front = Front(wanted, lambda: context, self._ports, listening, log)
@@ -105,6 +110,26 @@ class Worker:
     async def _finish(self, timeout: float) -> int:
         await self._serving.wait()
         return await self._front.drain(timeout)
+
+
+class _Files:
+    """The spool's message files; a disk that fails is told to the parent."""
+
+    def __init__(self, folder: Path, channel: Channel) -> None:
+        self._files = MessageFiles(folder, RealDisk(), Threads())
+        self._channel = channel
+
+    async def write(self, id: str, content: Content) -> Content:
+        """Store a content durably."""
+        try:
+            return await self._files.write(id, content)
+        except SpoolBroken as error:
+            self._channel.tell(wire.BROKEN, str(error))
+            raise
+
+    async def remove(self, id: str) -> None:
+        """Remove what was stored for nothing."""
+        await self._files.remove(id)
 
 
 def _built(state: bytes) -> tuple[Wanted, ssl.SSLContext]:

@@ -4,26 +4,32 @@
 What the operator did goes to the journal, as from a running gateway; without a journal only alerts are shown.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
 
+from forwarder.app.settings import settlement_settings
+from forwarder.app.wanted import Unready, read_rules
 from forwarder.config import Config
-from forwarder.delivery.queue_desk import Bouncer, Desktop, QueueDesk
-from forwarder.model.address import canonical_name
+from forwarder.delivery.queue_desk import Desktop, QueueDesk
+from forwarder.delivery.settlement import Settlement
+from forwarder.model.address import Address, canonical_name
+from forwarder.model.destination import Destination
+from forwarder.model.ids import RANDOM_BITS, message_id
 from forwarder.model.letter import Change, Letter, Part, Waiting
 from forwarder.model.reply import Reply
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.journald import SOCKET
 from forwarder.ops.log import Level, Log, LogFormat, open_log
 from forwarder.ports import SpoolError
+from forwarder.rules import Forward, NotServed, RuleSet
 from forwarder.spool.faults import SpoolRefused
 from forwarder.spool.hands import Inline
 from forwarder.spool.store import EmbeddedSpool
 
 canonical_name("ü.example")  # loads idna and its codec: later the user may not be able to read them
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Unopened(Exception):  # noqa: N818 - it says what is the matter
@@ -41,8 +47,12 @@ async def offline_desk(config: Config) -> AsyncIterator[QueueDesk]:
         raise Unopened("\n".join(error.problems)) from None
     except SpoolError as error:
         raise Unopened(str(error)) from None
+
+    def new_id() -> str:
+        return message_id(clock.now(), SystemRandom().getrandbits(RANDOM_BITS))
+
     try:
-        yield QueueDesk(spool, _bouncer(), _Nobody(), Desktop(clock, lambda: _new_id(clock), log))
+        yield QueueDesk(spool, _Bouncer(config, clock, new_id), _Nobody(), Desktop(clock, new_id, log))
     finally:
         await spool.close()
 
@@ -57,25 +67,31 @@ class _Nobody:
         """Tell nobody."""
 
 
-class _NoBouncer:
-    """Says that bounces need the running gateway."""
+class _Bouncer:
+    """Writes DSNs. The rules say where those go whose sender is an address of ours: they are read when needed."""
+
+    def __init__(self, config: Config, clock: SystemClock, new_id: Callable[[], str]) -> None:
+        self._config = config
+        self._settlement = Settlement(settlement_settings(config, self._where), clock, SystemRandom(), new_id)
+        self._rules: RuleSet | None = None
 
     def bounce(self, letter: Letter, numbers: Sequence[int], reply: Reply) -> tuple[Sequence[Letter], Sequence[Change]]:
-        """Refuse."""
-        raise SpoolError("bounces are written by the running gateway: start it first")
+        """Give the DSNs, and what becomes of the parts; raise `SpoolError`."""
+        return self._settlement.bounce(letter, numbers, reply)
 
-
-def _bouncer() -> Bouncer:
-    return _NoBouncer()
+    def _where(self, address: Address) -> tuple[Destination, ...]:
+        if self._rules is None:
+            try:
+                self._rules = read_rules(self._config)[1]
+            except Unready as error:
+                raise SpoolError(f"bounces need the rules: {error}") from None
+        decision = self._rules.resolve(address, None, datetime.now(UTC).date())
+        if isinstance(decision, NotServed):
+            return (Destination(address),)
+        return decision.destinations if isinstance(decision, Forward) else ()
 
 
 def _log(clock: SystemClock) -> Log:
     if Path(SOCKET).exists():
         return open_log(LogFormat.JOURNAL, Level.INFO, clock)
     return open_log(LogFormat.TEXT, Level.ERROR, clock)
-
-
-def _new_id(clock: SystemClock) -> str:
-    """Make an id as `session.gateway` does."""
-    number = int(clock.now().timestamp() * 1000) << 30 | SystemRandom().getrandbits(30)
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(75, -5, -5))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from forwarder.app import Service, Unready, Wanted, limitations, open_sockets, read
+from forwarder.app import Service, Unready, Wanted, open_sockets, read
 from forwarder.app.events import open_event_log
 from forwarder.app.loop import run
 from forwarder.cli.config import config_option
@@ -31,8 +31,6 @@ def command(path: Path) -> None:
 
 def _serve(path: Path, wanted: Wanted) -> None:
     log = open_event_log(wanted.config)
-    for text in limitations(wanted.config):
-        log.event("alert", component="config", text=text)
     sockets = open_sockets(wanted.config)
 
     async def main() -> None:

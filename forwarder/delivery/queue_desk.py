@@ -16,7 +16,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -81,12 +81,16 @@ class Told(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desktop:
-    """What the desk takes from the world. `refuses` says why nothing may be resent to an address; "" if it may."""
+    """What the desk takes from the world. `refuses` says why nothing may be resent to an address; "" if it may.
+
+    `deciding` is held while parts are changed; whoever else changes HELD parts shares it.
+    """
 
     clock: Clock
     new_id: Callable[[], str]
     log: EventLog
     refuses: Callable[[Address], str] = lambda _: ""
+    deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ class QueueDesk:
         self._new_id = desktop.new_id
         self._log = desktop.log
         self._refuses = desktop.refuses
-        self._acting = asyncio.Lock()
+        self._acting = desktop.deciding
 
     async def handle(self, request: Mapping[str, object]) -> Mapping[str, object]:
         """Answer one request; never raises for what the request says or the spool cannot do."""

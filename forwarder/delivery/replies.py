@@ -21,7 +21,7 @@ pages of Google, Microsoft, Yahoo and Apple; RFC 3463, RFC 7372.
 Patterns have no repetition within a repetition, and every gap in them is bounded: hostile text costs little.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forwarder.model.ruling import Fate, Ruling, Scope
 
@@ -160,9 +160,12 @@ _NOT_ALLOWED = Ruling(
 _PROTOCOL = Ruling("protocol", Scope.MESSAGE, Fate.OURS, "the next hop does not like how we speak SMTP", alert=True)
 
 # The destination is dead or full.
-_FULL_FOR_NOW = Ruling("full", Scope.MAILBOX, Fate.RETRY, "the mailbox is full", _HOUR, 4 * _HOUR, alert=True)
-_FULL = Ruling("full", Scope.MAILBOX, Fate.HOLD, "the mailbox is full", _HOUR, 4 * _HOUR, alert=True)
+_FULL_FOR_NOW = Ruling("full", Scope.MAILBOX, Fate.RETRY, "the mailbox is full", 300.0, _HOUR, alert=True)
+_FULL = Ruling("full", Scope.MAILBOX, Fate.HOLD, "the mailbox is full", alert=True)
 _GONE = Ruling("gone", Scope.MAILBOX, Fate.HOLD, "the mailbox does not exist or is inactive", alert=True)
+# Where the words are the provider's own they are certain. Others say them for less, and a DSN is what is expected then.
+_FULL_ELSEWHERE = replace(_FULL, fate=Fate.RETURN)
+_GONE_ELSEWHERE = replace(_GONE, fate=Fate.RETURN)
 _BAD_DESTINATION = Ruling(
     "gone", Scope.MAILBOX, Fate.HOLD, "the address is not valid or its domain does not exist", alert=True
 )
@@ -197,6 +200,8 @@ GOOGLE = (
     Row("google", r"421|550", r"4\.7\.0|5\.7\.1", r"reputation of the sending domain", _REPUTATION),
     Row("google", r"421", r"4\.7\.0", r"nature of the content", _SUSPICIOUS),
     Row("google", r"45\d", r"4\.5\.0", r"protocol violation", _PROTOCOL),
+    Row("google", r"552", r"5\.2\.2", r"quota|storage", _FULL),
+    Row("google", r"550", r"5\.1\.1|5\.2\.1", r"does not exist|is (disabled|inactive)", _GONE),
     Row("google", r"553", r"5\.1\.[23]", r"recipient", _BAD_DESTINATION),
     Row("google", r"553", r"5\.1\.7", r"sender address", _PROTOCOL),
     Row("google", r"552", r"5\.7\.0", r"security issue", _CONTENT),
@@ -318,7 +323,7 @@ ANYBODY = (
     ),
     # Of the destination.
     Row("", _TEMPORARY, r"4\.2\.2", r"", _FULL_FOR_NOW),
-    Row("", _PERMANENT, r"5\.2\.2|", r"quota|storage|mailbox (is )?full", _FULL),
+    Row("", _PERMANENT, r"5\.2\.2|", r"quota|storage|mailbox (is )?full", _FULL_ELSEWHERE),
     Row(
         "",
         _PERMANENT,
@@ -329,7 +334,7 @@ ANYBODY = (
         r"|\b(account|user|mailbox|recipient|(?<!IP )address)\b.{0,80}"
         r"\b(does not exist|doesn.t exist|not found|inactive|disabled)\b"
         r"|user doesn.t have an? .{1,40} account)",
-        _GONE,
+        _GONE_ELSEWHERE,
     ),
     # Of the message's form.
     Row("", _PERMANENT, r"5\.3\.4", r"", _SIZE),

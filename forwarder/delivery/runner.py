@@ -70,6 +70,7 @@ class Runner:
         tools = Tools(spool, carrier, settlement, clock, log, sleep)
         self._attempts = Attempts(tools, self._schedule, self._notices)
         self._running: dict[Part, Due] = {}  # tried by the courier that cut through
+        self.deciding = asyncio.Lock()  # held by who changes HELD parts, of which there are no leases
         self._stopping = False
 
     async def start(self) -> None:
@@ -205,7 +206,8 @@ class Runner:
     async def _notify(self) -> None:
         """Tell the postmaster of everything that is held untold, in one mail."""
         try:
-            await self._send_notice()
+            async with self.deciding:
+                await self._send_notice()
         except Exception as error:  # noqa: BLE001,RUF100 - it is tried again
             self._notices.postpone(self._clock.monotonic())
             self._log.event("alert", reason=f"the postmaster could not be told of held mail: {error}")

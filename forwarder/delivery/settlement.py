@@ -5,6 +5,7 @@ their own, a delay until the next attempt, events for the log. The caller record
 
 Who is told of a failure: the sender by a DSN, if the letter is one that may be answered and the recipient's NOTIFY
 lets it (RFC 3461 4.1), once for each message and address of ours; in every other case the owner, and the part is held.
+A full or dead mailbox is the owner's affair, but for what is refused at the first attempt: that sender is still near.
 A DSN of ours that cannot be delivered is never answered (RFC 5321 6.1); a notice that cannot be delivered is not even
 told of by a notice. A fault of ours is never the sender's: it is queued, and held when it expires.
 
@@ -25,6 +26,7 @@ from forwarder.model.envelope import MailOptions
 from forwarder.model.letter import Change, Kind, Letter, Part, Progress, State
 from forwarder.model.message import Delivery, MemoryContent, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
+from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate
 from forwarder.ports import Clock, Randomness
 from forwarder.smtp.answers import quote
@@ -111,6 +113,23 @@ class Settlement:
         open_ones = {n: outcome for n, outcome in outcomes.items() if _is_open(letter.progress[n], outcome)}
         return self._settle(letter, open_ones, waited, first=False)
 
+    def bounce(self, letter: Letter, numbers: Sequence[int], reply: Reply) -> tuple[Sequence[Letter], Sequence[Change]]:
+        """Give parts up for the reason that the operator gave: DSNs, and changes.
+
+        Where the sender may not be told the part is HELD; the owner, who has decided this, is not told of it.
+        """
+        outcome = Outcome(Verdict.REFUSED, reply)
+        steps = []
+        for number in numbers:
+            before = replace(letter.progress[number], reply=quote(reply), relay="", due=None)
+            after = replace(self._given_up(letter, number, before, outcome), untold=False)
+            steps.append(_Step(number, outcome, before, after))
+        progress = list(letter.progress)
+        for step in steps:
+            progress[step.number] = step.after
+        told, dsns = self._tell(letter, replace(letter, progress=tuple(progress)), steps)
+        return dsns, [Change(Part(letter.message.id, n), told.progress[n]) for n in numbers]
+
     def first_interval(self) -> float:
         """Give seconds to wait after an attempt of which nothing is known."""
         return self.settings.intervals.drawn(1, self._randomness.random())
@@ -171,7 +190,8 @@ class Settlement:
         if outcome.verdict is Verdict.DELIVERED:
             return _Step(number, outcome, before, replace(before, state=State.DELIVERED, untold=False))
         if _is_final(outcome, before.attempts):
-            return _Step(number, outcome, before, self._given_up(letter, number, before, outcome))
+            told = replace(outcome, ruling=None) if first and _fate(outcome) is Fate.HOLD else outcome
+            return _Step(number, outcome, before, self._given_up(letter, number, before, told))
         if self.settings.intervals.expired(before):
             return _Step(number, outcome, before, self._given_up(letter, number, before, outcome), expired=True)
         seconds = self._seconds(before.attempts, outcome, chance, first=first)

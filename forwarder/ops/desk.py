@@ -10,7 +10,7 @@ Nothing here fails by itself; what a port raises is answered to the worker as an
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from forwarder.model.letter import Part
@@ -23,16 +23,27 @@ from forwarder.ports import Keeper, Ledger, Load, NotKept, Pacer, Turn
 
 T = TypeVar("T")
 
-Adopt = Callable[[str, int, bytes, bool], Content]
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The parent's side of message files.
+
+    `adopt` gives the content that a worker stored, by id, size, digest and `eight_bit`; `halt` ends the taking of
+    letters, for the reason that a worker gave.
+    """
+
+    adopt: Callable[[str, int, bytes, bool], Content]
+    halt: Callable[[str], None]
+
 
 # The next hop may have taken it: trying again can make a second copy, not trying would lose it (RFC 1047).
 DIED = Outcome(Verdict.DEFERRED, Reply(451, "4.3.0", "The process that was handing it on has ended"))
 
 
 class Desk:
-    """Serves one worker. `adopt` gives the content that a worker stored, by id, size, digest and `eight_bit`."""
+    """Serves one worker."""
 
-    def __init__(self, channel: Channel, ports: wire.Ports, adopt: Adopt) -> None:
+    def __init__(self, channel: Channel, ports: wire.Ports, store: Store) -> None:
         self._channel = channel
         self._ports = ports
         self._lost = False
@@ -45,7 +56,7 @@ class Desk:
         channel.hear(wire.GIVE_BACK, limiter.give_back)
         self._attempts = _Attempts(channel, ports.ledger)
         self._turns = _Turns(channel, ports.pacer)
-        self._letters = _Letters(channel, ports.keeper, adopt)
+        self._letters = _Letters(channel, ports.keeper, store)
 
     @property
     def connections(self) -> int:
@@ -145,16 +156,17 @@ class _Turns:
 class _Letters:
     """The keeper, and the parts whose attempts still run in this worker."""
 
-    def __init__(self, channel: Channel, keeper: Keeper, adopt: Adopt) -> None:
+    def __init__(self, channel: Channel, keeper: Keeper, store: Store) -> None:
         self._channel = channel
         self._keeper = keeper
-        self._adopt = adopt
+        self._store = store
         self._lost = False
         self._announced: Reply | None = None
         self._running: set[Part] = set()
         self._keeping: set[asyncio.Task[wire.Refused | None]] = set()
         channel.serve(wire.KEEP, self._keep)
         channel.hear(wire.SETTLED, self._settled)
+        channel.hear(wire.BROKEN, self._broken)
         self.announce()
 
     def announce(self) -> None:
@@ -171,7 +183,7 @@ class _Letters:
         return await asyncio.shield(task)
 
     async def _take(self, sheet: wire.Sheet, outcomes: wire.Outcomes) -> wire.Refused | None:
-        content = self._adopt(sheet.id, sheet.size, sheet.digest, sheet.eight_bit)
+        content = self._store.adopt(sheet.id, sheet.size, sheet.digest, sheet.eight_bit)
         try:
             await self._keeper.keep(wire.letter_of(sheet, content), outcomes)
         except NotKept as refused:
@@ -183,6 +195,10 @@ class _Letters:
         if self._lost:
             self.lost()
         return None
+
+    def _broken(self, reason: str) -> None:
+        self._store.halt(reason)
+        self.announce()
 
     def _settled(self, told: tuple[Part, Outcome]) -> None:
         part, outcome = told

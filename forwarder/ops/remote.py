@@ -4,7 +4,9 @@ Contract: that of `forwarder.ports`. A parent that cannot answer raises `rpc.Rpc
 for it. Who is cancelled while asking leaves nothing behind: a late yes is given back.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from forwarder.model.letter import Letter, Part
 from forwarder.model.message import Content
@@ -12,10 +14,22 @@ from forwarder.model.outcome import Outcome
 from forwarder.model.reply import Reply
 from forwarder.ops import wire
 from forwarder.ops.rpc import Channel, RpcError
-from forwarder.ports import Load, NotKept, Turn
+from forwarder.ports import Load, NotKept, SpoolError, SpoolFull, Turn
 
-Write = Callable[[str, Content], Awaitable[Content]]
 
+class Files(Protocol):
+    """The message files of the spool, as a worker uses them. Both raise `SpoolError`."""
+
+    async def write(self, id: str, content: Content) -> Content:
+        """Store a content durably under a letter's id, where the parent finds it."""
+        ...
+
+    async def remove(self, id: str) -> None:
+        """Remove what was stored for nothing."""
+        ...
+
+
+_FULL = Reply(452, "4.3.1", "There is no room for the message now: try again later")
 _UNANSWERED = Reply(451, "4.3.0", "Something went wrong here: try again later")
 
 
@@ -110,11 +124,11 @@ class RemotePacer:
 
 
 class RemoteKeeper:
-    """Implements `ports.Keeper`. `write` stores a content durably, under a letter's id, where the parent finds it."""
+    """Implements `ports.Keeper`: the content is stored here, the rest by the parent."""
 
-    def __init__(self, channel: Channel, write: Write) -> None:
+    def __init__(self, channel: Channel, files: Files) -> None:
         self._channel = channel
-        self._write = write
+        self._files = files
         self._refusal: Reply | None = None
         channel.hear(wire.REFUSAL, self._hear_refusal)
 
@@ -123,13 +137,21 @@ class RemoteKeeper:
         return self._refusal
 
     async def keep(self, letter: Letter, outcomes: Sequence[Outcome]) -> None:
-        """Store the content, then let the parent take the letter; raise `NotKept`, and what `write` raises."""
-        stored = await self._write(letter.message.id, letter.message.content)
+        """Store the content, then let the parent take the letter; raise `NotKept`."""
+        id = letter.message.id
+        try:
+            stored = await self._files.write(id, letter.message.content)
+        except SpoolFull as error:
+            raise NotKept(_FULL, str(error)) from error
+        except SpoolError as error:
+            raise NotKept(_UNANSWERED, str(error)) from error
         try:
             refused = await self._channel.call(wire.KEEP, (wire.sheet_of(letter, stored), tuple(outcomes)))
-        except RpcError as error:
+        except RpcError as error:  # it may have been taken: the file stays
             raise NotKept(_UNANSWERED, str(error)) from None
         if refused is not None:
+            with contextlib.suppress(SpoolError):  # the parent sweeps up what nobody needs
+                await self._files.remove(id)
             raise NotKept(*refused)
 
     def settled(self, part: Part, outcome: Outcome) -> None:
@@ -140,12 +162,12 @@ class RemoteKeeper:
         self._refusal = refusal
 
 
-def remote_ports(channel: Channel, write: Write) -> wire.Ports:
+def remote_ports(channel: Channel, files: Files) -> wire.Ports:
     """Give the ports of a worker."""
     return wire.Ports(
         limiter=RemoteLimiter(channel),
         doorkeeper=RemoteDoorkeeper(channel),
         ledger=RemoteLedger(channel),
         pacer=RemotePacer(channel),
-        keeper=RemoteKeeper(channel, write),
+        keeper=RemoteKeeper(channel, files),
     )

@@ -114,6 +114,7 @@ TURN: Method[tuple[Load, float], Turn] = Method(12, tuple[Load, float], Turn)
 DONE: Method[tuple[int, Outcomes], None] = Method(13, tuple[int, Outcomes])
 KEEP: Method[tuple[Sheet, Outcomes], Refused | None] = Method(14, tuple[Sheet, Outcomes], Refused | None)
 SETTLED: Method[tuple[Part, Outcome], None] = Method(15, tuple[Part, Outcome])
+BROKEN: Method[str, None] = Method(16, str)  # a file could not be made durable: no more mail may be taken
 
 # A parent asks its workers. States travel as octets that only `forwarder.app` understands; what is answered are the
 # problems, none if all is well.

@@ -6,13 +6,13 @@ A reload makes a new `Gateway`; sessions keep the one that they were given.
 from dataclasses import dataclass, field
 
 from forwarder.model.address import Address
+from forwarder.model.ids import RANDOM_BITS, message_id
 from forwarder.policy.content import ContentLimits
 from forwarder.ports import Clock, Courier, EventLog, Keeper, Limiter, Randomness, Resolver
 from forwarder.rewrite.srs import Srs
 from forwarder.rules import RuleSet
 from forwarder.session.examination import Checks
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _DAY = 86_400
 
 
@@ -49,9 +49,8 @@ class Gateway:
     log: EventLog
 
     def new_id(self) -> str:
-        """Make an id of 16 letters and digits: ten of the time in milliseconds, so that ids sort, six random."""
-        number = int(self.clock.now().timestamp() * 1000) << 30 | self.randomness.getrandbits(30)
-        return "".join(_ALPHABET[number >> shift & 31] for shift in range(75, -5, -5))
+        """Make an id for a message."""
+        return message_id(self.clock.now(), self.randomness.getrandbits(RANDOM_BITS))
 
     @property
     def day(self) -> int:

@@ -46,7 +46,10 @@ async def test_what_is_said_of_us_before_mail_alerts_where_nobody_stands_in() ->
 
 
 async def test_a_refusal_of_the_recipient_stays_one() -> None:
-    async with listening(Hop(rcpt={"me@inbox.test": "550 5.7.1 we do not want this message"})) as hop, desk(hop.port) as ours:
+    async with (
+        listening(Hop(rcpt={"me@inbox.test": "550 5.7.1 we do not want this message"})) as hop,
+        desk(hop.port) as ours,
+    ):
         (outcome,) = await ours.send(message("me@inbox.test"))
     assert outcome.verdict is Verdict.REFUSED
     assert ours.log.named("alert") == []

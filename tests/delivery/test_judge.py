@@ -17,6 +17,7 @@ BLOCKED = Reply(554, "5.7.1", "Client host [192.0.2.1] blocked using zen.spamhau
 NO_PTR = Reply(550, "5.7.25", "no reverse name")
 NO_USER = Reply(550, "5.1.1", "no such user")
 UNKNOWN = Reply(550, "5.7.1", "no")
+NO_ACCOUNT = Reply(550, "5.1.1", "The email account that you tried to reach does not exist.")
 TOO_QUICKLY = Reply(550, "5.2.1", "receiving email at a rate that prevents additional messages")
 BAD_CONTENT = Reply(421, "4.7.0", "suspicious due to the nature of the content")
 BAD_DOMAIN = Reply(421, "4.7.0", "very low reputation of the sending domain")
@@ -37,10 +38,11 @@ def outcome(verdict: Verdict, reply: Reply, relay: str = HOP, *, remote: bool = 
         (outcome(DEFERRED, BAD_DOMAIN, GMAIL), REFUSED, Fate.RETURN, 0),
         (outcome(REFUSED, replace(BAD_DOMAIN, code=550, enhanced="5.7.1"), GMAIL), REFUSED, Fate.RETURN, 0),
         (outcome(REFUSED, UNKNOWN), REFUSED, Fate.RETURN, 0),
-        (outcome(REFUSED, NO_USER), REFUSED, Fate.HOLD, 1),
+        (outcome(REFUSED, NO_USER), REFUSED, Fate.RETURN, 1),
+        (outcome(REFUSED, NO_ACCOUNT, GMAIL), REFUSED, Fate.HOLD, 1),
         # Said before MAIL: another host may be asked.
         (outcome(DEFERRED, UNKNOWN), DEFERRED, Fate.RETURN, 0),
-        (outcome(DEFERRED, NO_USER), DEFERRED, Fate.HOLD, 1),
+        (outcome(DEFERRED, NO_USER), DEFERRED, Fate.RETURN, 1),
     ],
 )
 def test_a_refusal_counts_as_what_it_means(before: Outcome, after: Verdict, fate: Fate, alerts: int) -> None:

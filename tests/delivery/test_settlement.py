@@ -16,6 +16,7 @@ from forwarder.model.address import parse_mailbox
 from forwarder.model.destination import Destination
 from forwarder.model.letter import Kind, Letter, Part, Progress, State
 from forwarder.model.outcome import Outcome
+from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate
 from tests.delivery.post import (
     DEFERRED,
@@ -161,6 +162,32 @@ def test_a_dead_destination_is_held() -> None:
     settled = settle(letter(), ruled(REFUSED, Fate.HOLD))
     assert (states(settled), settled.letters) == ([State.HELD], ())
     assert settled.changes[0].progress.untold
+
+
+def test_a_dead_destination_is_told_to_a_sender_who_has_just_been() -> None:
+    settled = settlement().take(letter(), [ruled(REFUSED, Fate.HOLD)])
+    assert states(settled) == [State.BOUNCED]
+    assert len(settled.letters) == 1
+    settled = settlement().take(letter(bounceable=False), [ruled(REFUSED, Fate.HOLD)])
+    assert (states(settled), settled.letters) == ([State.HELD], ())
+
+
+class TestTheOperatorGivesUp:
+    REASON = Reply(550, "5.7.1", "the administrator has given it up")
+
+    def test_the_sender_is_told_of_the_parts_that_were_chosen(self) -> None:
+        one = letter("a@a.test", "b@b.test", progress=(OLD, replace(OLD, state=State.HELD, untold=True)))
+        letters, changes = settlement().bounce(one, [1], self.REASON)
+        assert [(change.part.number, change.progress.state) for change in changes] == [(1, State.BOUNCED)]
+        (dsn,) = letters
+        assert "given it up" in octets(dsn)
+        assert dsn.kind is Kind.BOUNCE
+
+    @pytest.mark.parametrize("one", [letter(bounceable=False), letter(sender=None), letter(kind=Kind.BOUNCE)])
+    def test_where_nobody_may_be_told_it_is_held_and_the_owner_knows(self, one: Letter) -> None:
+        letters, (change,) = settlement().bounce(one, [0], self.REASON)
+        assert letters == ()
+        assert (change.progress.state, change.progress.untold) == (State.HELD, False)
 
 
 def test_a_fault_of_ours_is_queued_and_held_at_its_end_but_never_bounced() -> None:

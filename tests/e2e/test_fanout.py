@@ -9,6 +9,7 @@ from tests.lab import chasquid, postfix
 from tests.lab.chasquid import Chasquid
 from tests.lab.client import Answer, Client, send_once
 from tests.lab.gateway import Gateway
+from tests.lab.hop import Hop
 from tests.lab.postfix import Postfix
 from tests.lab.world import Host, World, namespace_world
 
@@ -81,14 +82,27 @@ def test_two_aliases_with_the_same_destinations_make_one_copy_each(scene: Scene)
     assert scene.counts() == (1, 1)
 
 
-def test_a_refusal_of_one_destination_is_told(scene: Scene) -> None:
-    answer = scene.send("half@forward.test")
-    assert answer.code == 550, answer
-    assert answer.text.startswith("5.1.1 ")
-    assert "mx.chasquid.test" in answer.text
-    assert "nobody" not in scene.two.output.read_text().partition("Queued")[2]
+def test_a_refusal_of_one_destination_is_told_to_a_sender_who_is_known(scene: Scene) -> None:
+    scene.world.dns.replace("sender.test", "TXT", f"v=spf1 ip4:{scene.client.address} -all")
+    with Hop(scene.world, scene.client) as theirs:
+        answer = scene.send("half@forward.test")
+        assert answer.code == 250, answer
+        theirs.wait()
+    (bounce,) = theirs.accepted
+    assert (bounce.sender, bounce.recipients) == ("", ("me@sender.test",))
+    assert b"Final-Recipient: rfc822; half@forward.test" in bounce.octets
+    assert b"mx.chasquid.test" in bounce.octets
     assert scene.one.mailbox("one@postfix.test").wait()[0].endswith(STORED)
     scene.one.wait_empty()
+    assert scene.counts() == (1, 0)
+
+
+def test_a_refusal_of_one_destination_is_held_where_nobody_may_be_told(scene: Scene) -> None:
+    answer = scene.send("half@forward.test")
+    assert answer.code == 250, answer
+    scene.one.mailbox("one@postfix.test").wait()
+    (held,) = scene.gateway.wait_event("held")
+    assert (held["to"], held["destination"]) == ("half@forward.test", "nobody@chasquid.test")
     assert scene.counts() == (1, 0)
 
 

@@ -17,11 +17,12 @@ from forwarder.model.letter import Letter, Part, Progress, State
 from forwarder.model.message import Content, Delivery, MemoryContent, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
-from forwarder.ops.desk import DIED, Desk
+from forwarder.ops import wire
+from forwarder.ops.desk import DIED, Desk, Store
 from forwarder.ops.remote import remote_ports
 from forwarder.ops.wire import Ports
 from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
-from forwarder.ports import Held, Load, NotKept, Turn
+from forwarder.ports import Held, Load, NotKept, SpoolError, SpoolFull, Turn
 from tests.fakes import FakeClock
 from tests.ops.test_rpc import Pair, pair
 
@@ -99,7 +100,8 @@ class Scene:
     parent: Parent
     desk: Desk
     worker: Ports
-    stored: dict[str, bytes]
+    files: "Files"
+    halts: list[str]
 
     async def end(self) -> None:
         """Let the worker die."""
@@ -113,25 +115,41 @@ class Scene:
         return self.parent.asked
 
 
+class Files:
+    """Message files in memory; `trouble` is raised by `write`, and with `lazy` nothing is stored."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+        self.trouble: SpoolError | None = None
+        self.lazy = False
+
+    async def write(self, id: str, content: Content) -> Content:
+        if self.trouble:
+            raise self.trouble
+        if not self.lazy:
+            self.stored[id] = b"".join(content.chunks())
+        return content
+
+    async def remove(self, id: str) -> None:
+        del self.stored[id]
+
+
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
     async with pair() as both:
-        stored: dict[str, bytes] = {}
-
-        async def write(id: str, content: Content) -> Content:
-            stored[id] = b"".join(content.chunks())
-            return MemoryContent(stored[id])
+        files = Files()
+        halts: list[str] = []
 
         def adopt(id: str, size: int, digest: bytes, eight_bit: bool) -> Content:
-            content = MemoryContent(stored[id])
+            content = MemoryContent(files.stored[id])
             assert (content.size, content.digest, content.eight_bit) == (size, digest, eight_bit)
             return content
 
-        worker = remote_ports(both.one, write)
+        worker = remote_ports(both.one, files)
         parent = Parent()
         limiter = LocalLimiter(SlidingLimiter(FakeClock().monotonic))
-        desk = Desk(both.two, Ports(limiter, parent, parent, parent, parent), adopt)
-        yield Scene(both, parent, desk, worker, stored)
+        desk = Desk(both.two, Ports(limiter, parent, parent, parent, parent), Store(adopt, halts.append))
+        yield Scene(both, parent, desk, worker, files, halts)
 
 
 def letter(deliveries: int = 2) -> Letter:
@@ -246,8 +264,8 @@ async def test_custody_that_is_refused() -> None:
         with pytest.raises(NotKept, match="the disk is full") as caught:
             await on.worker.keeper.keep(letter(), [STILL, STILL])
         assert caught.value.reply == FULL
-        on.stored.clear()
-        on.worker.keeper._write = _write_nothing  # type: ignore[attr-defined]
+        assert on.files.stored == {}  # nobody needs the file
+        on.files.lazy = True
         with pytest.raises(NotKept) as broken:
             await on.worker.keeper.keep(letter(), [STILL, STILL])
         assert broken.value.reply.code == 451
@@ -259,8 +277,21 @@ async def test_custody_that_is_refused() -> None:
             await on.worker.keeper.keep(letter(), [STILL, STILL])
 
 
-async def _write_nothing(id: str, content: Content) -> Content:
-    return content
+@pytest.mark.parametrize(("trouble", "code"), [(SpoolFull("no room"), 452), (SpoolError("no disk"), 451)])
+async def test_a_content_that_cannot_be_stored_is_not_offered(trouble: SpoolError, code: int) -> None:
+    async with scene() as on:
+        on.files.trouble = trouble
+        with pytest.raises(NotKept, match=str(trouble)) as caught:
+            await on.worker.keeper.keep(letter(), [STILL, STILL])
+        assert caught.value.reply.code == code
+        assert on.parent.asked == []
+
+
+async def test_a_worker_whose_disk_fails_ends_the_taking_of_letters() -> None:
+    async with scene() as on:
+        on.both.one.tell(wire.BROKEN, "fsync failed")
+        await on.both.until(lambda: on.halts)
+        assert on.halts == ["fsync failed"]
 
 
 async def test_attempts_that_ran_in_a_worker_that_died_are_tried_again() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.ops.desk import Desk
+from forwarder.ops.desk import Desk, Store
 from forwarder.ops.rpc import Channel
 from forwarder.ops.supervisor import Program, Supervisor, WorkersFailed
 from forwarder.ops.wire import Ports
@@ -97,7 +97,7 @@ class Crew:
         ports = Ports(limiter, self.ports, self.ports, self.ports, self.ports)
 
         def make_desk(channel: Channel) -> Desk:
-            return Desk(channel, ports, lambda *_: pytest.fail("no letters here"))
+            return Desk(channel, ports, Store(lambda *_: pytest.fail("no letters here"), pytest.fail))
 
         self.supervisor = Supervisor(
             Program(2, command, dict(os.environ)), [self.listening], make_desk, self.log, patience
