@@ -79,7 +79,7 @@ class Checker:
         sender, transaction = self.senders.get(copy.token), self._transactions.get(copy.transaction)
         unknown = False
         since = copy.heard or 0.0
-        if sender and transaction:
+        if sender and transaction and not transaction.forgotten:
             alias = _alias(transaction.accepted, copy.to)
             if transaction.gateway.process is left.process:
                 since = max(since, left.at if transaction.ended is None else transaction.ended)
@@ -100,7 +100,8 @@ class Checker:
             if not left.faults:
                 self.world.breaks(f"{transaction.id} was answered {transaction.reply}, and is in the spool")
             return
-        missing = [to for to in _parts(letter) if _key(sender, _alias(transaction.accepted, to), to) not in left.keys]
+        owners = [(to, _alias(transaction.accepted, to)) for to in _parts(letter)]
+        missing = [to for to, one in owners if one in sender.pending and _key(sender, one, to) not in left.keys]
         if missing:
             transaction.forgotten = True
             ended = left.at if transaction.ended is None else transaction.ended
@@ -127,6 +128,10 @@ class Checker:
             self._sender(sender, list(letters.values()))
         self._content()
         self._reports(letters)
+        for at, id in self.world.expired:
+            begun = self._transactions[id].dot if id in self._transactions else 0.0
+            if at - begun < self.machine.plan.intervals.expire:
+                self.world.breaks(f"{id} expired after {at - begun:.0f} s")
         for alert in self.world.alerts:
             if not _INJECTED.search(alert):
                 self.world.breaks(f"an alert that no injected fault explains: {alert}")
@@ -199,8 +204,9 @@ class Checker:
         copies = [copy for copy in self.world.copies if copy.token == sender.mail.token and copy.to == to]
         unsure = any(copy.heard is None or copy.forgotten for copy in copies)
         twice = any(transaction.forgotten or transaction.uncertain for transaction in sender.transactions)
-        several_boxes = any(to in boxes and len(boxes) > 1 for boxes in BOXES.values())
-        if not unsure and not twice and not (several_boxes and "in the spool" not in places):
+        # A DSN names our address, not the mailbox behind it.
+        shared = "returned" in places and any(to in boxes and len(boxes) > 1 for boxes in BOXES.values())
+        if not unsure and not twice and not (shared and len(places) == 2):
             self.world.breaks(f"{sender.mail.token} for {to} is more than one of: {places}")
 
     def _copies(self, sender: Sender, to: str) -> None:
@@ -257,8 +263,10 @@ class Checker:
             most = sum(_may_be_kept(one) and alias in one.accepted for one in sender.transactions)
             if len(some) > max(1, most):
                 self.world.breaks(f"{len(some)} DSNs about {token} for {alias}, where {most} may be")
-            early = self.world.now - sender.mail.at < self.machine.plan.intervals.expire
-            if early and not any(map(self._was_refused, BOXES[alias])):
+            expired = any(
+                self._transactions[id].mail is sender.mail for _, id in self.world.expired if id in self._transactions
+            )
+            if not expired and not any(map(self._was_refused, BOXES[alias])):
                 self.world.breaks(f"a DSN about {token} for {alias}, neither refused nor expired")
 
 

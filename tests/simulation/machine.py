@@ -207,6 +207,9 @@ class Machine:
             if not gateway.disk.injected:
                 self.world.breaks(f"the spool cannot be opened: {error}")
             gateway.spawn(self._give_up(gateway))
+        except Exception as error:
+            self.world.breaks(f"the gateway cannot start: {type(error).__name__}: {error}")
+            raise
 
     async def _give_up(self, gateway: Gateway) -> None:
         self._finish(gateway, orderly=False)

@@ -45,6 +45,7 @@ class World:
     broken: list[str] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     refusals: dict[str, float] = field(default_factory=dict)  # who was refused for good, by destination: when last
+    expired: list[tuple[float, str]] = field(default_factory=list)  # when, and the letter's id
     alerts: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     on_alert: Callable[[str], None] = lambda _: None
@@ -109,6 +110,8 @@ class WorldLog:
             text = " ".join(str(fields[key]) for key in ("text", "reason") if key in fields)
             self._world.alerts.append(text)
             self._world.on_alert(text)
+        if name == "expired":
+            self._world.expired.append((self._world.now, str(fields["id"])))
         if name not in ("connect", "authenticated", "routed"):
             every = {**self._bound, **fields}
             words = " ".join(f"{key}={value}" for key, value in every.items() if value is not None)
