@@ -9,16 +9,18 @@ error like any other. With `locking_mode = EXCLUSIVE` there is no shared memory 
 disk, and no other program can open the database while we have it (POSIX locks: nothing here may open its file twice).
 """
 
+import asyncio
 import sqlite3
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from forwarder.ports import SpoolError, SpoolFull
 from forwarder.spool.disk import Disk
 from forwarder.spool.faults import SpoolBroken, SpoolRefused, is_full
+from forwarder.spool.files import sync_folder
 from forwarder.spool.hands import Hands
 from forwarder.spool.rows import SCHEMA, VERSION
 
@@ -40,6 +42,7 @@ _SETTINGS = (
 @dataclass(slots=True)
 class _Request(Generic[T]):
     work: Work[T]
+    done: "asyncio.Future[None]"
     result: list[T] = field(default_factory=list)
     error: Exception | None = None
 
@@ -52,7 +55,8 @@ class Database:
         self._disk = disk
         self._hands = hands
         self._opened: sqlite3.Connection | None = None
-        self._requests: deque[_Request[object]] = deque()
+        self._requests: list[_Request[object]] = []
+        self._rounds: asyncio.Task[None] | None = None
         self._commits = 0
         self._changes = 0
         self.broken = "the database is closed"  # why nothing is done (any more); "" while all is well
@@ -62,6 +66,7 @@ class Database:
         try:
             self._opened = self._disk.connect(self._path)
             _prepare(self._opened, self._path)
+            sync_folder(self._disk, self._path.parent)  # a journal that came back would undo everything
         except (OSError, sqlite3.Error) as error:
             raise SpoolRefused((f"{self._path}: {error}: {_ADVICE}",)) from error
         self._changes = self._opened.total_changes
@@ -76,9 +81,13 @@ class Database:
 
     async def run(self, work: Work[T]) -> T:
         """Do the work in the next group; durable on return."""
-        request = _Request(work)
+        if self.broken:
+            raise SpoolBroken(self.broken)
+        request = _Request(work, asyncio.get_running_loop().create_future())
         self._requests.append(request)  # type: ignore[arg-type] # each result goes back to its own caller
-        await self._hands.database(self._drain)
+        if self._rounds is None:
+            self._rounds = asyncio.ensure_future(self._work_off())
+        await request.done
         if request.error is not None:
             raise request.error
         return request.result[0]
@@ -89,13 +98,24 @@ class Database:
             raise SpoolBroken("the database is closed")
         return self._opened
 
-    def _drain(self) -> None:
-        """Do all that waits. A caller whose request an earlier round took finds it done."""
-        requests: list[_Request[object]] = []
-        while self._requests:
-            requests.append(self._requests.popleft())
-        if not requests:
-            return
+    async def _work_off(self) -> None:
+        """Do what waits, group after group: one way to the database's thread and back for each."""
+        group: list[_Request[object]] = []
+        try:
+            while self._requests:
+                group, self._requests = self._requests, []
+                await self._hands.database(partial(self._do, group))
+                for request in group:
+                    if not request.done.done():  # its caller may be gone
+                        request.done.set_result(None)
+        finally:
+            self._rounds = None
+            for request in (*group, *self._requests):  # left over only where the threads or the loop are ended
+                if not request.done.done():
+                    request.error = SpoolBroken("the database is closed")
+                    request.done.set_result(None)
+
+    def _do(self, requests: list[_Request[object]]) -> None:
         try:
             self._commit(requests)
         except Exception as error:  # the group's: all of it is undone
@@ -160,6 +180,7 @@ class Database:
                 self.broken = f"the database's log could not be moved: {error}"
 
 
+_TEXT = partial(str, encoding="utf-8", errors="surrogateescape")  # a damaged row keeps us from no other
 _ADVICE = "restore the folder, or move it aside to begin with an empty one; nothing was changed"
 
 
@@ -170,7 +191,7 @@ def _told(error: Exception) -> SpoolError:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.text_factory = _text
+    connection.text_factory = _TEXT
     connection.create_function("casefold", 1, _casefold, deterministic=True)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()  # before anything is read: no shared memory then
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -200,11 +221,6 @@ def _create(connection: sqlite3.Connection) -> None:
     for statement in (*SCHEMA, f"PRAGMA user_version = {VERSION}"):
         connection.execute(statement)
     connection.execute("COMMIT")
-
-
-def _text(octets: bytes) -> str:
-    """Read text whatever is in it, so that a damaged row does not keep us from the others."""
-    return octets.decode("utf-8", "surrogateescape")
 
 
 def _casefold(text: object) -> str | None:

@@ -8,9 +8,9 @@ A worker process may use it alone: the spool's owner `adopt`s the file that it w
 a file without a row there was never acknowledged.
 """
 
-import asyncio
 import errno
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from forwarder.model.message import Content
 from forwarder.ports import SpoolError
-from forwarder.spool.disk import Disk, Kind
+from forwarder.spool.disk import Disk, Kind, Status
 from forwarder.spool.faults import SpoolBroken, of_files
 from forwarder.spool.hands import Hands
 
@@ -71,9 +71,7 @@ class FiledContent:
     def check(self) -> None:
         """Read everything; raise `Spoilt` where it is not what was stored, OSError where it cannot be read."""
         try:
-            status = self._disk.open_status(self._open().descriptor)
-            if status.kind is not Kind.FILE or status.size != self.size:
-                raise Spoilt(f"the message file has {status.size} octets in place of {self.size}")
+            _require_sound(self._disk.open_status(self._open().descriptor), self.size)
             found = hashlib.sha256()
             for chunk in self.chunks():
                 found.update(chunk)
@@ -133,7 +131,7 @@ class MessageFiles:
         An id that has a file already raises `SpoolError`. Work that was begun is ended, cancelled or not.
         """
         path = self._messages / require_id(id)
-        return await self._whole(lambda: self._write(id, path, content))
+        return await self._hands.file(lambda: self._write(id, path, content))
 
     def adopt(self, id: str, size: int, digest: bytes, eight_bit: bool) -> FiledContent:
         """Give the content that another process wrote, or that a row tells of; nothing is looked at."""
@@ -144,12 +142,11 @@ class MessageFiles:
         return isinstance(content, FiledContent) and content.path == self._messages / id
 
     async def present(self, content: FiledContent) -> None:
-        """Look that the file is there with its right size; raise `Spoilt` if not."""
+        """Look that the file is there, ours, and with its right size; raise `Spoilt` if not."""
         status = await self._asked(lambda: self._disk.status(content.path))
         if status is None:
             raise Spoilt("the message file is missing")
-        if status.kind is not Kind.FILE or status.size != content.size:
-            raise Spoilt(f"the message file has {status.size} octets in place of {content.size}")
+        _require_sound(status, content.size)
 
     async def verify(self, content: FiledContent) -> None:
         """Read the content whole; raise `Spoilt` where it is not what was stored, `SpoolError` if it cannot be read."""
@@ -170,9 +167,6 @@ class MessageFiles:
             return None
         except OSError as error:
             raise of_files(error, "a message file") from error
-
-    async def _whole(self, work: Callable[[], FiledContent]) -> FiledContent:
-        return await asyncio.shield(asyncio.ensure_future(self._hands.file(work)))
 
     def _write(self, id: str, path: Path, content: Content) -> FiledContent:
         temporary = self._incoming / id
@@ -261,6 +255,18 @@ class _Names:
             self._broken = str(error)
             raise
         self._settled = asked
+
+
+def _require_sound(status: Status, size: int) -> None:
+    """Raise `Spoilt` unless this is a file that only we (or root) can have written, of the right size."""
+    if status.kind is not Kind.FILE:
+        raise Spoilt(f"the message file is a {status.kind.value}")
+    if status.owner not in (os.geteuid(), 0):
+        raise Spoilt(f"the message file belongs to user {status.owner}")
+    if status.mode & 0o022:
+        raise Spoilt(f"the message file could be written by others (mode {status.mode:03o})")
+    if status.size != size:
+        raise Spoilt(f"the message file has {status.size} octets in place of {size}")
 
 
 def write_all(disk: Disk, descriptor: int, octets: bytes) -> None:

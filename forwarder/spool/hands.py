@@ -1,13 +1,15 @@
 """How work that blocks is run: beside the event loop in threads, or, where the order must be known, within it.
 
 Contract: `file` work may run several at a time; `database` work runs one at a time and in the order in which it was
-given. What the work raises is raised here.
+given. What the work raises is raised here. Work that was given is done, even if its caller is cancelled.
 """
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -26,20 +28,59 @@ class Hands(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Errand(Generic[T]):
+    work: Callable[[], T]
+    loop: asyncio.AbstractEventLoop
+    done: "asyncio.Future[None]"
+    result: list[T] = field(default_factory=list)
+    error: BaseException | None = None
+
+
 class Threads:
-    """A small pool for files and one thread for the database. `close` waits for what was begun."""
+    """A small pool for files and one thread for the database, for one event loop. `close` waits for what was begun."""
 
     def __init__(self, file_threads: int = _FILE_THREADS) -> None:
         self._files = ThreadPoolExecutor(file_threads, "spool-file")
         self._database = ThreadPoolExecutor(1, "spool-database")
+        self._ending = Lock()
+        self._ended: list[_Errand[Any]] = []
 
     async def file(self, work: Callable[[], T]) -> T:
         """Run work with files."""
-        return await asyncio.get_running_loop().run_in_executor(self._files, work)
+        return await self._run(self._files, work)
 
     async def database(self, work: Callable[[], T]) -> T:
         """Run work with the database."""
-        return await asyncio.get_running_loop().run_in_executor(self._database, work)
+        return await self._run(self._database, work)
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Do as `run_in_executor` does, at less than half its cost; several that end together wake the loop once."""
+        loop = asyncio.get_running_loop()
+        errand = _Errand(work, loop, loop.create_future())
+        pool.submit(self._do, errand)
+        await errand.done
+        if errand.error is not None:
+            raise errand.error
+        return errand.result[0]
+
+    def _do(self, errand: "_Errand[T]") -> None:
+        try:
+            errand.result.append(errand.work())
+        except BaseException as error:
+            errand.error = error
+        with self._ending:
+            self._ended.append(errand)
+            wake = len(self._ended) == 1
+        if wake:
+            errand.loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        with self._ending:
+            ended, self._ended = self._ended, []
+        for errand in ended:
+            if not errand.done.done():  # whoever asked may be gone
+                errand.done.set_result(None)
 
     def close(self) -> None:
         """End the threads."""

@@ -1,8 +1,9 @@
 """Looks at a spool's folder before it is used: makes it where it is missing, refuses it where it cannot be trusted.
 
 Contract: `enter` gives the `Premises`, locked for us, or raises `SpoolRefused` with every problem it saw, having
-changed nothing. Whose the message files are and their size is looked at when they are read: a hundred thousand are not
-asked for one by one. What is in the database is for `database` to judge.
+changed nothing. Of message files only the kind is looked at here, which costs no call for each; whose they are, who may
+write to them and their size is looked at when a letter is fetched (`files`). What is in the database is for `database`
+to judge.
 
 A lock lives as long as any process has the descriptor: whoever forks with the spool open shares the lock.
 """
@@ -21,6 +22,7 @@ from forwarder.spool.files import is_id, sync_folder
 
 DATABASE = "queue.db"
 FOLDERS = ("messages", "incoming", "quarantine")
+_JOURNAL = f"{DATABASE}-journal"
 _LOCK = "lock"
 _MAGIC = b"SQLite format 3\0"
 _VERSION_AT = 60  # https://www.sqlite.org/fileformat.html 1.3: the user version, four octets
@@ -128,7 +130,7 @@ def _check_database(folder: Path, disk: Disk, messages: frozenset[str]) -> None:
     try:
         size = disk.status(path).size
     except FileNotFoundError:
-        left = [name for name in (f"{DATABASE}-wal", f"{DATABASE}-journal") if not _missing(folder / name, disk)]
+        left = [name for name in (f"{DATABASE}-wal", _JOURNAL) if not _missing(folder / name, disk)]
         if messages or left:
             found = f"{len(messages)} messages wait for it" if messages else f"{left[0]} is there"
             text = f"{path}: is missing though {found}: restore it, or move the folder aside"
@@ -136,7 +138,11 @@ def _check_database(folder: Path, disk: Disk, messages: frozenset[str]) -> None:
         disk.close(disk.create(path))
         sync_folder(disk, folder)
         return
-    if size:
+    journal = not _missing(folder / _JOURNAL, disk)
+    if journal and messages:  # none is left once letters are taken, and SQLite would undo the database with it
+        found = f"is there though {len(messages)} messages wait"
+        raise SpoolRefused((f"{folder / _JOURNAL}: {found}: restore the folder, or move it aside",))
+    if size and not journal:  # with one, SQLite undoes a creation that was cut off, and `database` checks what is left
         _check_header(path, disk)
     elif messages:
         text = f"{path}: is empty though {len(messages)} messages wait: restore it, or move the folder aside"

@@ -3,12 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forwarder.model.address import AddressError, parse_domain
-from forwarder.model.letter import Change, Part, Query, Waiting
+from forwarder.model.letter import Change, Part, Query, State, Waiting
 from forwarder.ports import SpoolError
 from forwarder.spool import rows
+from forwarder.spool.files import is_id
 from forwarder.spool.quarantine import remove_rows
 
 
@@ -67,19 +68,60 @@ def record(connection: sqlite3.Connection, id: str) -> Record | None:
     return Record(letter or (), parts) if letter or parts else None
 
 
-def waiting(connection: sqlite3.Connection) -> tuple[list[Waiting], dict[str, str]]:
-    """Give the QUEUED parts, and the ids of letters with illegible parts with what is wrong."""
-    found: list[Waiting] = []
-    damaged: dict[str, str] = {}
-    for row in connection.execute(rows.SELECT_WAITING):
-        try:
-            one = rows.read_waiting(row)
-        except rows.Illegible as error:
-            damaged[rows.text(row[0])] = str(error)
+def records(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Record]:
+    """Give the rows of up to TOGETHER letters, by their ids; those that there are not are left out."""
+    wanted = (*ids, *(None,) * (rows.TOGETHER - len(ids)))
+    found = {row[0]: Record(row, []) for row in connection.execute(rows.SELECT_LETTERS, wanted)}
+    for row in connection.execute(rows.SELECT_PARTS_TOGETHER, wanted):
+        found.setdefault(row[0], Record((), [])).parts.append(row)
+    return found
+
+
+@dataclass(slots=True)
+class Schedule:
+    """The QUEUED parts as far as they have been read, and the ids of letters with illegible parts with what is wrong.
+
+    `after` is the part to go on after, None at the beginning; `complete` says that there are no more.
+    """
+
+    found: list[Waiting] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+    after: tuple[object, ...] | None = None
+    complete: bool = False
+
+
+def read_on(connection: sqlite3.Connection, schedule: Schedule, limit: int) -> None:
+    """Read about so many more parts: a slice at a time, so that others need not wait for a whole queue."""
+    slice: list[rows.Row] = []
+    end = 0
+    while not end and not schedule.complete:
+        if schedule.after is None:
+            slice = connection.execute(rows.SELECT_WAITING_FIRST, (limit,)).fetchall()
         else:
-            if one.progress.state.value == "queued":
-                found.append(one)
-    return [one for one in found if one.part.id not in damaged] if damaged else found, damaged
+            slice = connection.execute(rows.SELECT_WAITING_AFTER, (*schedule.after, limit)).fetchall()
+        schedule.complete = len(slice) < limit
+        end = len(slice) if schedule.complete else _last_sound_key(slice)
+        limit *= 2
+    if end:
+        schedule.after = slice[end - 1][:2]
+    for row in slice[:end]:
+        _note(schedule, row)
+
+
+def _last_sound_key(slice: list[rows.Row]) -> int:
+    """Give how many rows there are up to the last whose key can be asked for again, which damage may have spoilt."""
+    sound = (end for end in range(len(slice), 0, -1) if is_id(rows.text(slice[end - 1][0])))
+    return next((end for end in sound if isinstance(slice[end - 1][1], int)), 0)
+
+
+def _note(schedule: Schedule, row: rows.Row) -> None:
+    try:
+        one = rows.read_waiting(row)
+    except rows.Illegible as error:
+        schedule.damaged[rows.text(row[0])] = str(error)
+    else:
+        if one.progress.state is State.QUEUED:
+            schedule.found.append(one)
 
 
 def queued(connection: sqlite3.Connection, parts: Sequence[Part]) -> list[Part]:

@@ -6,8 +6,9 @@ bits in a row; it is no protection against somebody who may write to the folder,
 """
 
 import zlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from sys import intern
 from typing import TypeVar
 
 import msgspec
@@ -36,17 +37,24 @@ SCHEMA = (
 INSERT_LETTER = f"INSERT INTO letters VALUES ({','.join('?' * 15)})"  # noqa: S608 - question marks
 INSERT_PART = f"INSERT INTO parts VALUES ({','.join('?' * 17)})"  # noqa: S608
 INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?)"
+TOGETHER = 100  # letters that one statement reads
+_IDS = f"({','.join('?' * TOGETHER)})"
 SELECT_LETTER = "SELECT * FROM letters WHERE id = ?"
-SELECT_PARTS = (
+SELECT_LETTERS = f"SELECT * FROM letters WHERE id IN {_IDS}"  # noqa: S608
+_PARTS = (
     "SELECT parts.*, heads.octets FROM parts"
     " LEFT JOIN heads ON heads.letter = parts.letter AND heads.number = parts.head"
-    " WHERE parts.letter = ? ORDER BY parts.number"
 )
+SELECT_PARTS = f"{_PARTS} WHERE parts.letter = ? ORDER BY parts.number"
+SELECT_PARTS_TOGETHER = f"{_PARTS} WHERE parts.letter IN {_IDS} ORDER BY parts.letter, parts.number"
 PROGRESS = "letter, number, state, due, attempts, waited, reply, relay, untold, noticed, progress_checksum"
-SELECT_WAITING = (
+_WAITING = (
     f"SELECT parts.{PROGRESS.replace(', ', ', parts.')}, destination, via, letters.authenticated"  # noqa: S608
     " FROM parts LEFT JOIN letters ON letters.id = parts.letter"
 )
+_IN_ORDER = " ORDER BY parts.letter, parts.number LIMIT ?"
+SELECT_WAITING_FIRST = _WAITING + _IN_ORDER
+SELECT_WAITING_AFTER = f"{_WAITING} WHERE (parts.letter, parts.number) > (?, ?){_IN_ORDER}"
 SELECT_PROGRESS = f"SELECT {PROGRESS} FROM parts WHERE letter = ?"  # noqa: S608
 UPDATE_PROGRESS = (
     "UPDATE parts SET state = ?, due = ?, attempts = ?, waited = ?, reply = ?, relay = ?, untold = ?, noticed = ?,"
@@ -54,6 +62,7 @@ UPDATE_PROGRESS = (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KEPT = 2048  # values of each kind that many rows share, kept as read
 _TICK = timedelta(microseconds=1)
 _STATES = {state.value: state for state in State}
 
@@ -67,7 +76,9 @@ class Illegible(Exception):  # noqa: N818 - it says what is the matter
     """A row is not what was written; the text says how that was seen."""
 
 
-class _LetterRow(msgspec.Struct, array_like=True, frozen=True):
+class LetterRow(msgspec.Struct, array_like=True, frozen=True):
+    """The columns of a letter that stand in its own row."""
+
     id: str
     kind: Kind
     sender: str | None
@@ -82,15 +93,6 @@ class _LetterRow(msgspec.Struct, array_like=True, frozen=True):
     digest: bytes
     eight_bit: bool
     parts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a letter's row tells of its content."""
-
-    size: int
-    digest: bytes
-    eight_bit: bool
 
 
 def letter_rows(letter: Letter, content: Content) -> tuple[Row, list[Row], list[Row]]:
@@ -150,22 +152,27 @@ def progress_row(part: Part, progress: Progress) -> Row:
     return (*fields, _checksum((part.id, part.number, *fields)))
 
 
-def content_of(row: Row) -> Stored:
-    """Give what a letter's row tells of its content; raise `Illegible`."""
-    fields = _letter_fields(row)
-    return Stored(fields.size, fields.digest, fields.eight_bit)
+def read_fields(row: Row) -> LetterRow:
+    """Read a row of SELECT_LETTERS, () where it is missing; raise `Illegible`."""
+    if not row:
+        raise Illegible("the letter's row is missing")
+    if _checksum(row[:-1]) != row[-1]:
+        raise Illegible("the checksum of the letter's row is wrong")
+    try:
+        return msgspec.convert(row[:-1], LetterRow, strict=False)
+    except msgspec.ValidationError as error:
+        raise Illegible(f"the letter's row: {error}") from None
 
 
-def read_letter(row: Row, parts: list[Row], content: Content) -> Letter:
-    """Make a letter of its row and its parts', as SELECT_LETTER and SELECT_PARTS give them; raise `Illegible`."""
-    fields = _letter_fields(row)
+def read_letter(fields: LetterRow, parts: list[Row], content: Content) -> Letter:
+    """Make a letter of its row and its parts', as SELECT_PARTS gives them; raise `Illegible`."""
     if [part[1] for part in parts] != list(range(fields.parts)):
         raise Illegible(f"of {fields.parts} parts there are {len(parts)}")
     outgoing = Outgoing(
         id=fields.id,
         sender=_address(fields.sender),
         original_sender=_address(fields.original_sender),
-        options=_decoded(fields.options, MailOptions),
+        options=_mail_options(fields.options),
         content=content,
         deliveries=tuple(_delivery(part) for part in parts),
         authenticated=fields.authenticated,
@@ -182,11 +189,10 @@ def read_letter(row: Row, parts: list[Row], content: Content) -> Letter:
 
 
 def read_progress(row: Row) -> Progress:
-    """Make the progress of a row with the columns PROGRESS; raise `Illegible`."""
-    *fields, checksum = row
-    if _checksum(tuple(fields)) != checksum:
+    """Make the progress of a row that begins with the columns PROGRESS; raise `Illegible`."""
+    if _checksum(row[:10]) != row[10]:
         raise Illegible("the checksum of a part's progress is wrong")
-    state, due, attempts, waited, reply, relay, untold, noticed = fields[2:]
+    state, due, attempts, waited, reply, relay, untold, noticed = row[2:10]
     try:
         when = None if due is None else _time(due)  # type: ignore[arg-type] # the checksum vouches for the types
         return Progress(_STATES[state], when, attempts, waited, reply, relay, bool(untold), noticed)  # type: ignore[index,arg-type]
@@ -196,12 +202,12 @@ def read_progress(row: Row) -> Progress:
 
 def read_waiting(row: Row) -> Waiting:
     """Make of a row of SELECT_WAITING what a schedule needs; raise `Illegible`."""
-    progress = read_progress(row[:11])
+    progress = read_progress(row)
     destination, via, authenticated = row[11:]
     part = Part(text(row[0]), row[1])  # type: ignore[arg-type] # the checksum vouches for the types
     if not isinstance(destination, str) or authenticated is None:
         raise Illegible("a part has no letter or no destination")
-    lane = destination.rpartition("@")[2] if via is None else str(_decoded(via, Hop))
+    lane = intern(destination.rpartition("@")[2]) if via is None else str(_hop(via))
     return Waiting(part, lane, progress, bool(authenticated))
 
 
@@ -218,18 +224,6 @@ def raw_address(written: str) -> str:
         return written.casefold()
 
 
-def _letter_fields(row: Row) -> _LetterRow:
-    if not row:
-        raise Illegible("the letter's row is missing")
-    *fields, checksum = row
-    if _checksum(tuple(fields)) != checksum:
-        raise Illegible("the checksum of the letter's row is wrong")
-    try:
-        return msgspec.convert(fields, _LetterRow, strict=False)
-    except msgspec.ValidationError as error:
-        raise Illegible(f"the letter's row: {error}") from None
-
-
 def _delivery(row: Row) -> Delivery:
     head = row[17]
     if _checksum((*row[:7], head)) != row[7] or not isinstance(head, bytes):
@@ -237,8 +231,8 @@ def _delivery(row: Row) -> Delivery:
     recipient, destination = _address(row[2]), _address(row[3])
     if recipient is None or destination is None:
         raise Illegible("a part has no address")
-    via = None if row[4] is None else _decoded(row[4], Hop)
-    return Delivery(recipient, Destination(destination, via), head, _decoded(row[5], RcptOptions))
+    via = None if row[4] is None else _hop(row[4])
+    return Delivery(recipient, Destination(destination, via), head, _rcpt_options(row[5]))
 
 
 def _checksum(fields: Row) -> int:
@@ -253,6 +247,7 @@ def _written(address: Address | None) -> str | None:
     return None if address is None else f"{address.local}@{address.domain}"
 
 
+@lru_cache(_KEPT)
 def _address(written: object) -> Address | None:
     if not isinstance(written, str):
         return None
@@ -267,6 +262,21 @@ def _decoded(written: object, type: type[_T]) -> _T:
         return msgspec.json.decode(written, type=type)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise Illegible(f"a value cannot be read: {error}") from None
+
+
+@lru_cache(_KEPT)
+def _hop(written: object) -> Hop:
+    return _decoded(written, Hop)
+
+
+@lru_cache(_KEPT)
+def _mail_options(written: object) -> MailOptions:
+    return _decoded(written, MailOptions)
+
+
+@lru_cache(_KEPT)
+def _rcpt_options(written: object) -> RcptOptions:
+    return _decoded(written, RcptOptions)
 
 
 def _ticks(time: datetime) -> int:

@@ -13,8 +13,10 @@ Leases are in memory: they end with the process. Left out on purpose: sharing a 
 """
 
 import asyncio
+import gc
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +38,7 @@ T = TypeVar("T")
 
 NO_ROOM = Reply(452, "4.3.1", "There is no room for the message now: try again later")
 BROKEN = Reply(451, "4.3.0", "The message could not be stored: try again later")
-_SLICE = 100  # letters that `find` reads before others have their turn
+_PARTS = 500  # that `waiting` reads before others have their turn
 _HOUR = 3600.0
 _DEFAULTS = SpoolSettings()
 
@@ -118,10 +120,13 @@ class EmbeddedSpool:
 
     async def waiting(self) -> Sequence[Waiting]:
         """Give every QUEUED part. Letters with damaged ones are moved to quarantine."""
-        found, damaged = await self._run(queries.waiting)
-        for id, reason in damaged.items():
+        schedule = queries.Schedule()
+        with _uncollected():
+            while not schedule.complete:
+                await self._run(partial(queries.read_on, schedule=schedule, limit=_PARTS))
+        for id, reason in schedule.damaged.items():
             await self._cleaning.put_aside_quietly(id, reason)
-        return found
+        return [one for one in schedule.found if one.part.id not in schedule.damaged]
 
     async def lease(self, parts: Sequence[Part]) -> Sequence[Part]:
         """Give those among them that are QUEUED and that nobody works on; the caller does from now on."""
@@ -160,12 +165,13 @@ class EmbeddedSpool:
         """Give letters without checking their content; damaged ones are moved to quarantine."""
         ids = await self._run(partial(queries.matching, query=query))
         found: list[Letter] = []
-        for start in range(0, len(ids), _SLICE):
-            slice = ids[start : start + _SLICE]
-            for id, record in zip(slice, await self._run(partial(_records, ids=slice)), strict=True):
+        for start in range(0, len(ids), rows.TOGETHER):
+            slice = ids[start : start + rows.TOGETHER]
+            records = await self._run(partial(queries.records, ids=slice))
+            for id in slice:
                 try:
-                    if record is not None:
-                        found.append(self._read(id, record)[0])
+                    if id in records:
+                        found.append(self._read(id, records[id])[0])
                 except (rows.Illegible, SpoolError) as error:
                     await self._cleaning.put_aside_quietly(id, str(error))
         return found
@@ -243,6 +249,8 @@ class EmbeddedSpool:
 
     async def _file(self, letters: list[Letter]) -> list[FiledContent]:
         """Write the message files; all or none."""
+        if len(letters) == 1:
+            return [await self._file_one(letters[0])]
         results = await asyncio.gather(*map(self._file_one, letters), return_exceptions=True)
         filed = [result for result in results if isinstance(result, FiledContent)]
         if errors := [result for result in results if isinstance(result, BaseException)]:
@@ -281,9 +289,9 @@ class EmbeddedSpool:
                 self.halt(self._database.broken)
 
     def _read(self, id: str, record: queries.Record) -> tuple[Letter, FiledContent]:
-        stored = rows.content_of(record.letter)
-        content = self.files.adopt(id, stored.size, stored.digest, stored.eight_bit)
-        return rows.read_letter(record.letter, record.parts, content), content
+        fields = rows.read_fields(record.letter)
+        content = self.files.adopt(id, fields.size, fields.digest, fields.eight_bit)
+        return rows.read_letter(fields, record.parts, content), content
 
     def _require_acceptance(self) -> None:
         if broken := self._halted or self._database.broken:
@@ -317,6 +325,22 @@ class EmbeddedSpool:
         self._log.event("alert", component="spool", text=text)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through a growing queue again and again, 0.1 s and more at a time.
+
+    None of what is read has cycles. The switch is the process's: who finds it off already leaves it.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _is_done(letter: Letter) -> bool:
     return all(progress.state.final for progress in letter.progress)
 
@@ -327,7 +351,3 @@ def _write(
     for letter, content in zip(letters, filed, strict=True):
         queries.insert(connection, rows.letter_rows(letter, content))
     return queries.apply(connection, changes)
-
-
-def _records(connection: sqlite3.Connection, ids: list[str]) -> list[queries.Record | None]:
-    return [queries.record(connection, id) for id in ids]

@@ -1,6 +1,7 @@
 """Row 59: what is damaged is moved to quarantine with an alert; never dropped, and never in the way of others."""
 
 import json
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -70,6 +71,28 @@ async def test_a_file_that_became_a_link(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="symbolic link"):
         await spool.fetch(number(1))
     await spool.close()
+
+
+@pytest.mark.parametrize("bits", [0o620, 0o602, 0o666])
+async def test_a_file_that_others_could_write(tmp_path: Path, bits: int) -> None:
+    log = RecordingLog()
+    spool = await opened(tmp_path, log)
+    await spool.store([letter(1, BODY), letter(2, BODY)])
+    (tmp_path / "spool" / "messages" / number(1)).chmod(bits)
+    with pytest.raises(Damaged, match=f"written by others .mode {bits:03o}"):
+        await spool.fetch(number(1))
+    await assert_in_quarantine(tmp_path, spool, log, BODY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_a_file_of_another_user(tmp_path: Path) -> None:
+    log = RecordingLog()
+    spool = await opened(tmp_path, log)
+    await spool.store([letter(1, BODY), letter(2, BODY)])
+    os.chown(tmp_path / "spool" / "messages" / number(1), 12345, 12345)
+    with pytest.raises(Damaged, match="belongs to user 12345"):
+        await spool.fetch(number(1))
+    await assert_in_quarantine(tmp_path, spool, log, BODY)
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "at the start"])

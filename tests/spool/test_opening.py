@@ -52,6 +52,23 @@ def no_database(folder: Path) -> None:
     (folder / "queue.db").unlink()
 
 
+def with_journal(spoil: Callable[[Path], None]) -> Callable[[Path], None]:
+    """No message waits, and there is a journal: SQLite has its say before we look at the database."""
+
+    def spoil_both(folder: Path) -> None:
+        shutil.rmtree(folder / "messages")
+        (folder / "messages").mkdir(0o700)
+        spoil(folder)
+        (folder / "queue.db-journal").touch(0o600)
+
+    return spoil_both
+
+
+def stray_journal(folder: Path) -> None:
+    (folder / "queue.db-journal").write_bytes(b"")
+    (folder / "queue.db-journal").chmod(0o600)
+
+
 def only_log(folder: Path) -> None:
     (folder / "queue.db").rename(folder / "queue.db-wal")
     shutil.rmtree(folder / "messages")
@@ -85,7 +102,6 @@ def not_a_folder(folder: Path) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "folder is a link": (link("."), ""),
     "messages is a link": (link("messages"), "messages: is a symbolic link"),
     "database is a link": (link("queue.db"), r"queue.db: is a symbolic link"),
     "lock is a link": (link("lock"), "lock: is a symbolic link"),
@@ -98,6 +114,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "database is open": (mode("queue.db", 0o604), r"queue.db: others may open it \(mode 604\)"),
     "messages are open": (mode("messages", 0o711), r"messages: others may open it"),
     "a newer version": (version, r"is of version 7, and this release knows versions up to 1"),
+    "a newer version, a journal": (with_journal(version), r"is of version 7, and this release knows versions up to 1"),
+    "garbage, a journal": (with_journal(overwrite(b"From: me\r\n\r\n")), r"queue.db: file is not a database"),
+    "a broken page, a journal": (with_journal(overwrite(b"\xff" * 300, 4096)), r"queue.db: .*nothing was changed"),
+    "a journal though messages wait": (stray_journal, r"queue.db-journal: is there though 2 messages wait"),
     "no database": (no_database, r"queue.db: is missing though 2 messages wait"),
     "a log without database": (only_log, r"queue.db: is missing though queue.db-wal is there"),
     "no database at all": (overwrite(b"From: me\r\n\r\n"), r"queue.db: is not a database"),
@@ -110,7 +130,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, (_, text) in HOSTILE.items() if text])
+@pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_folder_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
     spool = await opened(tmp_path)
     await spool.store([letter(1), letter(2)])
