@@ -148,9 +148,9 @@ async def _packed(state: State) -> bytes:
     return await asyncio.to_thread(packed, state.wanted, state.certificate.pair)
 
 
-def _command(number: int, channel: int, sockets: Sequence[int]) -> Sequence[str]:
+def _command(channel: int, sockets: Sequence[int]) -> Sequence[str]:
     """Give the words that start a worker, with descriptors. The working directory is not searched for modules."""
-    return [sys.executable, "-P", "-m", _ENTRY, str(number), str(channel), *map(str, sockets)]
+    return [sys.executable, "-P", "-m", _ENTRY, str(channel), *map(str, sockets)]
 
 
 def _environment() -> Mapping[str, str]:

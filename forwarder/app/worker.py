@@ -39,8 +39,7 @@ _ANSWERING = 5.0  # seconds
 class Worker:
     """One worker; `run` returns when it has been drained."""
 
-    def __init__(self, number: int, sockets: Sequence[socket.socket]) -> None:
-        self._number = number
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
         self._sockets = sockets
         self._prepared: tuple[int, Ready] | None = None
         self._serving = asyncio.Event()
@@ -64,11 +63,12 @@ class Worker:
         await self._channel.finish(_ANSWERING)
         os._exit(0)  # nothing is left to do, and the channel's end must not be taken for the parent's
 
-    async def _start(self, state: bytes) -> tuple[str, ...]:
+    async def _start(self, told: tuple[int, bytes]) -> tuple[str, ...]:
+        number, state = told
         try:
             wanted, context = await asyncio.to_thread(_built, state)
             self._ports = remote_ports(self._channel, _Files(wanted.config.state_dir / "spool", self._channel))
-            log = open_event_log(wanted.config, self._number)
+            log = open_event_log(wanted.config, number)
             listening = [one.getsockname()[:2] for one in self._sockets]
             self._front = Front(wanted, lambda: context, self._ports, listening, log)
             await self._front.serve(self._sockets)
@@ -146,7 +146,7 @@ def _orphaned() -> None:
     os._exit(_ORPHANED)
 
 
-def work(number: int, parent: int, listening: Sequence[int]) -> None:
+def work(parent: int, listening: Sequence[int]) -> None:
     """Be a worker. The numbers are descriptors."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # if we should hang when the parent dies
     channel = socket.socket(fileno=parent)
@@ -155,6 +155,6 @@ def work(number: int, parent: int, listening: Sequence[int]) -> None:
         one.set_inheritable(False)
 
     async def main() -> None:
-        await Worker(number, sockets).run(channel)
+        await Worker(sockets).run(channel)
 
     run(main())

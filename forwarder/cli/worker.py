@@ -1,4 +1,4 @@
-"""`python -m forwarder.cli.worker NUMBER CHANNEL SOCKET…`: a worker; only `forwarder serve` starts it.
+"""`python -m forwarder.cli.worker CHANNEL SOCKET…`: a worker; only `forwarder serve` starts it.
 
 What a terminal sends to the whole group is for the parent, so it is ignored from the first moment on.
 """
@@ -13,8 +13,8 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     from forwarder.app.worker import work
 
-    mine, parent, *listening = map(int, arguments)
-    work(mine, parent, listening)
+    parent, *listening = map(int, arguments)
+    work(parent, listening)
 
 
 if __name__ == "__main__":

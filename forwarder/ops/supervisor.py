@@ -9,8 +9,9 @@ A state is octets that only workers understand. One is in force at any time: a w
 begins with it. A change is prepared by all workers, which may fail, and then committed by all, which cannot: a worker
 that does not even answer then is killed and replaced.
 
-A worker that ends without having been told to is replaced at once; one that ends within seconds of its start, after a
-pause that doubles each time. Both are an `alert`. What it held is given back by its desk when the process is certainly
+A worker that ends without having been told to is replaced at once, by a spare process that has loaded the program
+already and only needs to be told the state; one that ends within seconds of its start, after a pause that doubles each
+time. Both are an `alert`. What it held is given back by its desk when the process is certainly
 gone. The sockets are shared: clients that nobody has accepted yet wait for any worker.
 
 Left out on purpose: a worker that hangs is not found out.
@@ -40,10 +41,10 @@ Question = TypeVar("Question")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is run `count` times: the words for a number, the channel's descriptor and those of the sockets."""
+    """What is run `count` times: the words for the channel's descriptor and those of the sockets."""
 
     count: int
-    command: Callable[[int, int, Sequence[int]], Sequence[str]]
+    command: Callable[[int, Sequence[int]], Sequence[str]]
     environment: Mapping[str, str]
 
 
@@ -53,7 +54,7 @@ class WorkersFailed(Exception):  # noqa: N818 - it says what is the matter
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """A process that was started. `end` is set when its channel has ended."""
+    """A process that was started; a spare has the number 0. `end` is set when its channel has ended."""
 
     number: int
     process: asyncio.subprocess.Process
@@ -93,6 +94,7 @@ class Supervisor:
         self._draining = False
         self._workers: dict[int, _Worker] = {}
         self._watches: list[asyncio.Task[None]] = []
+        self._spare: asyncio.Task[_Worker] | None = None
 
     @property
     def pids(self) -> Sequence[int]:
@@ -126,19 +128,43 @@ class Supervisor:
         for worker in workers:
             self._tell_started(worker)
         self._watches = [self._loop.create_task(self._watch(worker)) for worker in workers]
+        self._spare = self._loop.create_task(self._launch())
 
     async def _give_up(self) -> None:
         for worker in list(self._workers.values()):
             await self._bury(worker)
 
     async def _spawn(self, number: int) -> _Worker:
-        """Start a process and tell it the state in force."""
+        """Have a process be a worker with the state in force."""
+        worker = await self._take_spare() or await self._launch()
+        worker.number = number
+        worker.begun = self._loop.time()
+        worker.started = self._loop.create_task(self._ask(worker, wire.START, (number, self._state)))
+        self._workers[number] = worker
+        return worker
+
+    async def _take_spare(self) -> _Worker | None:
+        """Give the spare process, if there is one that lives, and begin to start another."""
+        if self._spare is None:
+            return None
+        launching, self._spare = self._spare, self._loop.create_task(self._launch())
+        try:
+            spare = await launching
+        except OSError:
+            return None
+        if spare.end.is_set():
+            await self._bury(spare)
+            return None
+        return spare
+
+    async def _launch(self) -> _Worker:
+        """Start a process."""
         ours, theirs = socket.socketpair()
         end = asyncio.Event()
         shared = [one.fileno() for one in self._sockets]
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._program.command(number, theirs.fileno(), shared),
+                *self._program.command(theirs.fileno(), shared),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *shared),
                 env=self._program.environment,
@@ -150,10 +176,7 @@ class Supervisor:
             theirs.close()
         channel = Channel(end.set, self._report)
         await channel.open(ours)
-        worker = _Worker(number, process, channel, self._make_desk(channel), end, self._loop.time())
-        worker.started = self._loop.create_task(self._ask(worker, wire.START, self._state))
-        self._workers[number] = worker
-        return worker
+        return _Worker(0, process, channel, self._make_desk(channel), end, self._loop.time())
 
     async def _begun(self, worker: _Worker) -> Sequence[str]:
         assert worker.started is not None
@@ -272,11 +295,19 @@ class Supervisor:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        dismissed = self._loop.create_task(self._dismiss_spare())
         drained = [asyncio.ensure_future(self._drain(worker, timeout)) for worker in self._workers.values()]
         await asyncio.sleep(0)  # the workers are told first: whoever accepts a client now also serves it
         for one in self._sockets:
             one.close()
-        return sum(await asyncio.gather(*drained))
+        cut_off = sum(await asyncio.gather(*drained))
+        await dismissed
+        return cut_off
+
+    async def _dismiss_spare(self) -> None:
+        if self._spare is not None:
+            with contextlib.suppress(OSError):
+                await self._bury(await self._spare)
 
     async def _drain(self, worker: _Worker, timeout: float) -> int:
         try:

@@ -119,7 +119,7 @@ BROKEN: Method[str, None] = Method(16, str)  # a file could not be made durable:
 # A parent asks its workers. States travel as octets that only `forwarder.app` understands; what is answered are the
 # problems, none if all is well.
 REFUSAL: Method[Reply | None, None] = Method(32, Reply | None)
-START: Method[bytes, tuple[str, ...]] = Method(33, bytes, tuple[str, ...])
+START: Method[tuple[int, bytes], tuple[str, ...]] = Method(33, tuple[int, bytes], tuple[str, ...])
 PREPARE: Method[tuple[int, bytes], tuple[str, ...]] = Method(34, tuple[int, bytes], tuple[str, ...])
 COMMIT: Method[int, tuple[str, ...]] = Method(35, int, tuple[str, ...])
 ABORT: Method[int, None] = Method(36, int)

@@ -28,7 +28,8 @@ import asyncio, os, socket, sys
 from forwarder.ops import wire
 from forwarder.ops.rpc import Channel
 
-number, parent, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+number, parent, folder = 0, int(sys.argv[1]), sys.argv[2]
+open(f"{folder}/ready {os.getpid()}", "w").close()
 
 async def main():
     done, states = asyncio.Event(), {}
@@ -42,7 +43,9 @@ async def main():
         if f"{what} {number}" in state:
             os._exit(5)
         return (f"not with {number}",) if f"refuse {number}" in state else ()
-    async def start(state):
+    async def start(told):
+        global number
+        number, state = told
         problems = await follow(state.decode(), "die")
         if not problems:
             await channel.call(wire.ENTER, f"192.0.2.{number}")
@@ -89,9 +92,9 @@ class Crew:
         self._make(30.0)
 
     def _make(self, patience: float) -> None:
-        def command(number: int, channel: int, sockets: Sequence[int]) -> Sequence[str]:
+        def command(channel: int, sockets: Sequence[int]) -> Sequence[str]:
             assert sockets == [self.listening.fileno()]
-            return [sys.executable, "-c", WORKER, str(number), str(channel), str(self.folder)]
+            return [sys.executable, "-c", WORKER, str(channel), str(self.folder)]
 
         limiter = LocalLimiter(SlidingLimiter(FakeClock().monotonic))
         ports = Ports(limiter, self.ports, self.ports, self.ports, self.ports)
@@ -129,6 +132,20 @@ class Crew:
             (inside.append if what == "enter" else inside.remove)(client)  # type: ignore[has-type]
         return sorted(inside)
 
+    async def spare(self) -> int:
+        """Give the process that waits to take a place, once it is ready."""
+        async with asyncio.timeout(60):
+            while not (idle := self.launched - set(self.supervisor.pids)):
+                await asyncio.sleep(0.01)
+        (pid,) = idle
+        return pid
+
+    @property
+    def launched(self) -> set[int]:
+        """All processes that are there."""
+        pids = {int(path.name.split()[1]) for path in self.folder.glob("ready *")}
+        return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+
     async def started(self, count: int) -> None:
         """Wait until that many workers have started in all."""
         async with asyncio.timeout(60):
@@ -144,11 +161,30 @@ async def crew(folder: Path, state: str = "first") -> AsyncIterator[Crew]:
     try:
         yield made
     finally:
-        pids = [*pids, *made.supervisor.pids]
+        pids = [*pids, *made.supervisor.pids, *made.launched]
         await made.supervisor.drain(5.0)
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # no process and no zombie
         assert made.inside == []
         assert made.listening.fileno() == -1
+
+
+async def test_a_spare_takes_the_place_of_a_worker_that_dies(tmp_path: Path) -> None:
+    async with crew(tmp_path) as on:
+        spare = await on.spare()
+        os.kill(on.supervisor.pids[0], signal.SIGKILL)
+        await on.started(3)
+        assert on.in_force(1) == (spare, "first")
+        assert await on.spare() != spare
+
+
+async def test_a_spare_that_died_takes_no_place(tmp_path: Path) -> None:
+    async with crew(tmp_path) as on:
+        spare = await on.spare()
+        os.kill(spare, signal.SIGKILL)
+        os.kill(on.supervisor.pids[0], signal.SIGKILL)
+        await on.started(3)
+        assert on.states == ["first", "first"]
+        assert on.in_force(1)[0] != spare
 
 
 async def test_all_have_started_when_it_returns(tmp_path: Path) -> None:
