@@ -59,7 +59,7 @@ def seal(key: SigningKey, chain: ArcResult, what: Signable, results: bytes, dkim
     assert key.kind == "rsa"
     if chain.status is ArcStatus.FAIL or chain.instances >= MAX_SETS or not results:
         return b""
-    below = tuple(each.fields for each in read_chain(what.header).sets)
+    below = tuple(each.fields for each in read_chain(what.header).sets) if chain.instances else ()
     assert len(below) == chain.instances
     instance = f"i={chain.instances + 1}"
     reported = b"ARC-Authentication-Results: " + instance.encode() + b"; " + _payload(results)
