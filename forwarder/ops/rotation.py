@@ -158,8 +158,11 @@ def remove(place: Path, step: Step) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, create: bool = True) -> Iterator[None]:
     """Keep other commands from changing the keys meanwhile; raise `KeysError` if one is about it."""
+    if not create and not folder.exists():
+        yield
+        return
     with _told(folder):
         _create_folder(folder)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
