@@ -20,12 +20,12 @@ own organisation, who signs it makes DMARC pass, so only do that where DMARC pas
 """
 
 import base64
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
-from forwarder.auth.dkim.canonical import BodyKey, FieldIndex, header_relaxed
+from forwarder.auth.dkim.canonical import BodyKey, header_relaxed
 from forwarder.model.headers import Header
 from forwarder.rewrite.signing_key import SigningKey
 
@@ -46,6 +46,9 @@ OPEN = (
     *(b"list-owner", b"list-archive"),
 )
 
+_SIGNED = dict.fromkeys((*SINGLE, *OPEN))  # in the order of h=
+_CLOSED = frozenset(SINGLE)
+_KEPT = 128  # lists of names that were written: the next message has mostly the same fields
 _CRLF = b"\r\n"
 _B64_LINE = 72
 
@@ -67,13 +70,18 @@ class Signable:
 
 def signable(header: Header, body_hash: bytes, time: int) -> Signable:
     """Make what our signatures have in common."""
-    there = Counter(field.name for field in header.fields)
+    there: dict[bytes, list[bytes]] = {}
+    for field in header.fields:
+        if field.name in _SIGNED:
+            there.setdefault(field.name, []).append(field.raw)
     names: list[bytes] = []
-    for closed, group in ((1, SINGLE), (0, OPEN)):
-        for name in group:
-            names += [name] * min(there[name] + closed, MAX_OF_A_NAME)
-    chosen = FieldIndex(header).select(names)
-    return Signable(header, tuple(names), b"".join(map(header_relaxed, chosen)), body_hash, time)
+    canonical: list[bytes] = []
+    for name in _SIGNED:
+        fields = there.get(name, [])
+        count = min(len(fields) + (name in _CLOSED), MAX_OF_A_NAME)
+        names += [name] * count
+        canonical += map(header_relaxed, fields[: -count - 1 : -1])  # RFC 6376 5.4.2: from the bottom
+    return Signable(header, tuple(names), b"".join(canonical), body_hash, time)
 
 
 def sign(keys: Iterable[SigningKey], what: Signable) -> bytes:
@@ -98,20 +106,29 @@ def tags_of_message(key: SigningKey, what: Signable) -> tuple[str, ...]:
     )
 
 
-def draft(title: str, tags: Iterable[str], names: Sequence[bytes] = (), body_hash: bytes = b"") -> bytes:
+def draft(title: str, tags: Iterable[str], names: tuple[bytes, ...] = (), body_hash: bytes = b"") -> bytes:
     """Give a signature's field up to "b=", folded; `names` and `body_hash` make h= and bh=, where there are any."""
-    words = [f" {tag};" for tag in tags]
+    lines = [_folded((f"{title}:", *(f" {tag};" for tag in tags)))]
     if names:
-        listed = [f"{name.decode()}:" for name in names]
-        listed[0], listed[-1] = f" h={listed[0]}", f"{listed[-1][:-1]};"
-        words += [*listed, f" bh={base64.b64encode(body_hash).decode()};"]
-    lines = [f"{title}:"]
+        lines += [_listed(names), f" bh={base64.b64encode(body_hash).decode()};"]
+    return "\r\n".join((*lines, " b=")).encode("ascii")
+
+
+@lru_cache(_KEPT)
+def _listed(names: tuple[bytes, ...]) -> str:
+    """Write h=, on lines of its own."""
+    first, *others = b":\0".join(names).decode().split("\0")
+    return _folded((f" h={first}", *others)) + ";"
+
+
+def _folded(words: Iterable[str]) -> str:
+    lines = [""]
     for word in words:
-        if len(lines[-1]) + len(word) <= WIDTH:
+        if len(lines[-1]) + len(word) < WIDTH:  # a semicolon may follow
             lines[-1] += word
         else:
             lines.append(f" {word.lstrip()}")
-    return "\r\n".join((*lines, " b=")).encode("ascii")
+    return "\r\n".join(lines)
 
 
 def canonical_draft(unsigned: bytes) -> bytes:
