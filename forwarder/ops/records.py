@@ -116,8 +116,7 @@ def zones(found: Iterable[Record]) -> tuple[Zone, ...]:
 
 def zone_file(found: Sequence[Zone]) -> str:
     """Write zones as RFC 1035 5 has it."""
-    width = max((len(record.name) + 1 for zone in found for record in zone.records), default=0)
-    return "\n".join(line for zone in found for line in _zone_lines(zone, width)) + "\n"
+    return "\n".join(line for zone in found for line in _zone_lines(zone)) + "\n"
 
 
 def quoted(text: str) -> str:
@@ -241,7 +240,8 @@ def _srs(site: Site) -> Iterator[Record]:
     yield Record(domain, "TXT", own, domain, "SPF: this host, and nobody else, sends with rewritten senders.")
 
 
-def _zone_lines(zone: Zone, width: int) -> Iterator[str]:
+def _zone_lines(zone: Zone) -> Iterator[str]:
+    width = max(len(record.name) for record in zone.records) + 1
     if zone.name:
         yield f"; ---- Zone {zone.name} ----"
         yield f"$ORIGIN {zone.name}."
