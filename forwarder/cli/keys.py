@@ -92,10 +92,10 @@ def generate(domains: Sequence[str], kind: str, bits: int, selector: str | None,
     Without --domain for every served domain that has no key of this type.
     """
     config, now = load_or_exit(path), SystemClock().now()
-    named = _selector(selector)
+    named, given = _selector(selector), names(domains)
     with _refusing(), locked(config.dkim.keys):
         loaded = loaded_keys(config)
-        wanted = names(domains) or tuple(each for each in served_domains(config) if not _of(loaded, each, kind))
+        wanted = given or tuple(each for each in served_domains(config) if not _of(loaded, each, kind))
         new = [NewKey(each, named or _free(config, each, kind, now), kind, bits) for each in wanted]
         _refuse_taken(config, new)
         made = [make(config.dkim.keys, each, _first_state(loaded, each), now) for each in new]
@@ -236,9 +236,9 @@ def rotate(domains: Sequence[str], yes: bool, force: bool, as_json: bool, path: 
     """
     if as_json and not yes:
         raise click.UsageError("--json does not ask: it needs --yes")
-    config, now = load_or_exit(path), SystemClock().now()
+    config, now, chosen = load_or_exit(path), SystemClock().now(), names(domains)
     with _refusing(), locked(config.dkim.keys, create=False):
-        loaded = _chosen(loaded_keys(config), names(domains))
+        loaded = _chosen(loaded_keys(config), chosen)
         planned = [step for keys in loaded.values() for step in steps(keys, now)]
         if not yes and any(step.action is not Action.WAIT for step in planned):
             for step in planned:
