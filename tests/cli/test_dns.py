@@ -11,6 +11,7 @@ import dns.rdatatype
 import dns.zone
 import pytest
 from click.testing import CliRunner, Result
+from dns.rdtypes.txtbase import TXTBase
 
 from deploy.demo.zone import Trouble
 from forwarder.cli import main
@@ -61,7 +62,7 @@ def publish(world: World, printed: str, address: str) -> None:
         zone = dns.zone.from_text(rest.replace("$TTL", HEAD + "$TTL", 1), name, relativize=False)
         for owner, _, data in zone.iterate_rdatas():
             kind = dns.rdatatype.to_text(data.rdtype)
-            text = b"".join(data.strings).decode() if kind == "TXT" else data.to_text()
+            text = b"".join(data.strings).decode() if isinstance(data, TXTBase) else data.to_text()
             world.dns.add(owner.to_text(), kind, text)
     world.dns.add(ip_address(address).reverse_pointer, "PTR", "mx1.example.org.")
 

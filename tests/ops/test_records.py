@@ -12,6 +12,7 @@ import dns.query
 import dns.rdatatype
 import dns.zone
 import pytest
+from dns.rdtypes.txtbase import TXTBase
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +116,7 @@ def test_the_policy_to_begin_with_loses_nothing_and_the_strict_one_is_at_hand() 
 def test_any_text_reads_back_from_its_strings(value: str) -> None:
     """`quoted` gives strings of at most 255 octets that a reader of zone files joins to the same octets."""
     data = dns.rdata.from_text("IN", "TXT", quoted(value))
+    assert isinstance(data, TXTBase)
     assert b"".join(data.strings) == value.encode()
     assert max(map(len, data.strings)) <= 255
 
