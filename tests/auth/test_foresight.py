@@ -89,6 +89,11 @@ FOREIGN = signature("esp.example")
             *("example.com", REJECT, [replace(OWN, body_extended=True)], "example.com", {0}, FAIL, ""),
             f"the signature of example.com leaves out the end of the body (l=); and {LOST}",
         ),
+        (  # what DMARC did not believe here does not stand in for what is broken
+            *("example.com", REJECT, [replace(OWN, body_extended=True), BELOW], "", {0}, FAIL, ""),
+            "the signature of example.com leaves out the end of the body (l=); "
+            "the signature of mail.example.com does not survive what is done to the header here",
+        ),
         ("example.com", REJECT, [FOREIGN], "esp.example", {0}, FAIL, "", "it does not pass here either: nothing shows"),
         ("example.com", "", [OWN], "", {0}, NONE, "", "no DMARC policy is published for example.com"),
     ],

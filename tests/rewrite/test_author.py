@@ -126,6 +126,12 @@ def test_raw_latin_1_is_read_as_what_was_meant() -> None:
     assert shown(fields("Jürgen <j@example.org>".encode("latin-1")), "from").startswith("Jürgen via ours.example")
 
 
+def test_control_characters_do_not_come_through() -> None:
+    made = fields('"a\x01b\x7f" <a@example.org>')
+    assert made.startswith('From: "a b via ours.example" <shop@ours.example>\r\n')
+    assert shown(made, "x-original-from") == '"a\ufffdb\ufffd" <a@example.org>'
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [
