@@ -2,8 +2,9 @@
 
 `feed` takes the content octet by octet or in any pieces, with CRLF line ends and without SMTP's extra dots. As soon as
 the header section is there, the body hashes that its signatures need are known: those of the DKIM signatures that
-`dkim.choice` picks and of ARC's newest message signature; older ARC sets only where they cost no further pass. So the
-body is passed over at most twice, once for each canonicalisation.
+`dkim.choice` picks and of ARC's newest message signature; older ARC sets only where they cost no further pass; and
+those that `also` asks for in any case, as for signing. So the body is passed over at most twice, once for each
+canonicalisation.
 
 Nothing fails. A header section longer than `header_limit` octets or `MAX_FIELDS` fields is given up: `overlong` is
 true, `header` stays None and nothing is hashed. Such a message must not be taken for an unsigned one: refuse it.
@@ -27,13 +28,14 @@ _BLANK_LINE = b"\r\n\r\n"
 class Incoming:
     """Feed the message, finish, then ask."""
 
-    __slots__ = ("_buffer", "_hashes", "_index", "_limit", "header", "overlong", "signatures")
+    __slots__ = ("_also", "_buffer", "_hashes", "_index", "_limit", "header", "overlong", "signatures")
 
-    def __init__(self, header_limit: int = HEADER_LIMIT) -> None:
+    def __init__(self, header_limit: int = HEADER_LIMIT, also: Sequence[BodyKey] = ()) -> None:
         self.header: Header | None = None
         self.overlong = False
         self.signatures: tuple[Candidate, ...] = ()  # the DKIM signatures to check
         self._limit = header_limit
+        self._also = tuple(also)
         self._buffer = bytearray()
         self._hashes = BodyHashes(())
         self._index: FieldIndex | None = None
@@ -52,7 +54,7 @@ class Incoming:
         self._hashes.finish()
 
     def body_digest(self, key: BodyKey) -> BodyDigest | None:
-        """Give the hash of the body, after `finish`; None if no signature that counts asked for it."""
+        """Give the hash of the body, after `finish`; None if nobody asked for it, or `overlong`."""
         return self._hashes.digest(key)
 
     @property
@@ -91,7 +93,7 @@ class Incoming:
         self._buffer.clear()
         self.header = header
         self.signatures = choose(header)
-        self._hashes = BodyHashes(body_keys(self.signatures, header))
+        self._hashes = BodyHashes((*body_keys(self.signatures, header), *self._also))
         body = header.size + 2 * octets.startswith(b"\r\n", header.size)
         self._hashes.feed(octets[body:])
 

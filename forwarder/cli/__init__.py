@@ -11,7 +11,9 @@ import click
 _COMMANDS = {
     "check": ("check", "Check who sent a message on disk: SPF, DKIM, ARC, DMARC."),
     "config": ("config", "Check the configuration, or show what is in effect."),
-    "init": ("init", "Write a working configuration, rules and secrets for a domain."),
+    "dns": ("dns", "Print the DNS records to publish, or compare them with live DNS."),
+    "init": ("init", "Write a working configuration, rules, secrets and keys for a domain."),
+    "keys": ("keys", "Make, list and rotate the DKIM keys."),
     "queue": ("queue", "List the messages that wait, and decide about them."),
     "rules": ("rules", "Check, show, explain, test or reload the rules."),
     "serve": ("serve", "Run the gateway in the foreground."),

@@ -1,10 +1,11 @@
-"""`forwarder init`: a working configuration, rules and SRS secret for new domains, and the DNS records to publish.
+"""`forwarder init`: a working configuration, rules, SRS secret and DKIM keys for new domains, and the DNS records.
 
 Nothing that exists is overwritten: all names are looked at first, each file is then created exclusively, and what was
-created is removed again when a later one fails. What it writes has been read back before it says so. Exit status 1
-when a file is in the way or cannot be written, 2 when a name or address cannot be used.
+created is removed again when a later one fails. What it writes has been read back before it says so. A domain that has
+DKIM keys in the state folder already keeps them. Exit status 1 when a file is in the way or cannot be written, 2 when a
+name or address cannot be used.
 
-Left out on purpose: DKIM keys, and publishing anything.
+Left out on purpose: publishing anything, and asking DNS, which knows nothing of a new host.
 """
 
 import os
@@ -15,15 +16,22 @@ from pathlib import Path
 
 import click
 
+from forwarder.cli.dns import given_addresses
+from forwarder.cli.site import machine_addresses, site_of
 from forwarder.config import ConfigError, load, parse, tree_text
 from forwarder.config.hosts import Domain, Mailbox
 from forwarder.config.kinds import Unfit
 from forwarder.model.address import Address, unicode_name
 from forwarder.model.destination import Destination
+from forwarder.ops.clock import SystemClock
+from forwarder.ops.keys import ROTATION, KeysError, KeyState, read_folder
+from forwarder.ops.records import records, zone_file, zones
+from forwarder.ops.rotation import RSA, NewKey, free_selector, locked, make
 from forwarder.rules import Forward, RulesError
 from forwarder.rules import parse as parse_rules
 
 _SYSTEM_DIR = Path("/etc/forwarder")
+_SYSTEM_STATE = Path("/var/lib/forwarder")
 _SECRET_OCTETS = 32
 _SECRETS_HEAD = "# Secrets of SRS, one a line: the first signs, all verify. To change it, put a new one on top.\n"
 
@@ -46,10 +54,15 @@ class _Plan:
     folder: Path
     state_dir: Path
     run_dir: Path
+    addresses: tuple[str, ...]
 
     @property
     def config(self) -> Path:
         return self.folder / "forwarder.toml"
+
+    @property
+    def keys(self) -> Path:
+        return self.state_dir / "keys"
 
 
 @click.command
@@ -60,10 +73,18 @@ class _Plan:
 )
 @click.option("--hostname", metavar="H", help="The name of this host, which its PTR must give.  [default: mx1.D]")
 @click.option("--srs-domain", metavar="S", help="The domain of rewritten senders.  [default: fwd.D]")
+@click.option("--ipv4", multiple=True, metavar="IP", help="A public IPv4 address of this host; repeatable.")
+@click.option("--ipv6", multiple=True, metavar="IP", help="A public IPv6 address of this host; repeatable.")
 def command(
-    domains: tuple[str, ...], to: str, folder: Path | None, hostname: str | None, srs_domain: str | None
+    domains: tuple[str, ...],
+    to: str,
+    folder: Path | None,
+    hostname: str | None,
+    srs_domain: str | None,
+    ipv4: tuple[str, ...],
+    ipv6: tuple[str, ...],
 ) -> None:
-    """Write a working configuration, rules and secrets for a domain.
+    """Write a working configuration, rules, secrets and keys for a domain.
 
     Without --dir the files go to /etc/forwarder and what the gateway keeps to /var/lib/forwarder. Nothing that exists
     is overwritten.
@@ -76,14 +97,15 @@ def command(
         _domain(hostname or f"mx1.{served[0]}", "--hostname", host=True),
         _domain(srs_domain or f"fwd.{served[0]}", "--srs-domain"),
         base,
-        Path("/var/lib/forwarder") if folder is None else base / "state",
+        _SYSTEM_STATE if folder is None else base / "state",
         Path("/run/forwarder") if folder is None else base / "run",
+        given_addresses(ipv4, ipv6),
     )
     _refuse_loop(plan)
     files = _files(plan)
     _check_rules(plan, files)
-    _write(plan, files)
-    click.echo(_next_steps(plan, files))
+    made = _write(plan, files)
+    click.echo(_next_steps(plan, [*(file.path for file in files), *made]))
 
 
 def _domain(text: str, option: str, *, host: bool = False) -> str:
@@ -147,7 +169,8 @@ def _rules(domain: str, to: Address) -> str:
     return f"{head}\n\n[{domain}]\n* -> {to}\n"
 
 
-def _write(plan: _Plan, files: list[_NewFile]) -> None:
+def _write(plan: _Plan, files: list[_NewFile]) -> list[Path]:
+    """Write everything or nothing; give the key files."""
     in_the_way = [str(file.path) for file in files if os.path.lexists(file.path)]
     if in_the_way:
         raise click.ClickException(f"nothing was written, as this exists already: {', '.join(in_the_way)}")
@@ -159,10 +182,30 @@ def _write(plan: _Plan, files: list[_NewFile]) -> None:
             _create(file)
             made.append(file.path)
         load(plan.config)
-    except (OSError, ConfigError) as error:
+        return _make_keys(plan)
+    except (OSError, ConfigError, KeysError) as error:
         for path in made:
             path.unlink(missing_ok=True)
         raise click.ClickException(f"nothing was written: {error}") from None
+
+
+def _make_keys(plan: _Plan) -> list[Path]:
+    """Make a key for each domain that has none; with an error none is left."""
+    now = SystemClock().now()
+    made: list[Path] = []
+    try:
+        with locked(plan.keys):
+            there = read_folder(plan.keys).keys
+            for domain in plan.domains:
+                if not there.get(domain):
+                    new = NewKey(domain, free_selector(plan.keys / domain, RSA, now))
+                    made.append(make(plan.keys, new, KeyState.SIGNING, now)[0].path)
+    except KeysError:
+        for path in made:
+            path.unlink(missing_ok=True)
+            path.with_name(ROTATION).unlink(missing_ok=True)
+        raise
+    return made
 
 
 def _create_folders(plan: _Plan) -> None:
@@ -192,31 +235,20 @@ def _create(file: _NewFile) -> None:
         raise
 
 
-def _next_steps(plan: _Plan, files: list[_NewFile]) -> str:
-    written = "\n".join(f"  {file.path}" for file in files)
+def _next_steps(plan: _Plan, written: list[Path]) -> str:
+    listed = "\n".join(f"  {path}" for path in written)
+    config = load(plan.config)
+    site = site_of(config, plan.addresses or machine_addresses(config))
     return f"""Written:
-{written}
+{listed}
 
-DNS records to publish, with the public addresses of this host for 192.0.2.1 and 2001:db8::1:
-{_records(plan)}
+DNS records to publish; again at any time: forwarder dns records --config {plan.config}
 
+{zone_file(zones(records(site)))}
 Then:
   forwarder config check --config {plan.config}
+  forwarder dns check --config {plan.config}
   forwarder serve --config {plan.config}
 
-srs.secrets must belong to the user who runs the gateway, or come as the systemd credential "srs.secrets"."""
-
-
-def _records(plan: _Plan) -> str:
-    mx = f"10 {plan.hostname}."
-    records = [(f"{domain}.", "MX", mx) for domain in dict.fromkeys((*plan.domains, plan.srs_domain))]
-    records += [
-        (f"{plan.hostname}.", "A", "192.0.2.1"),
-        (f"{plan.hostname}.", "AAAA", "2001:db8::1"),
-        (f"{plan.hostname}.", "TXT", '"v=spf1 a -all"'),
-    ]
-    if plan.srs_domain != plan.hostname:
-        records.append((f"{plan.srs_domain}.", "TXT", f'"v=spf1 a:{plan.hostname} -all"'))
-    records += [(address, "PTR", f"{plan.hostname}.") for address in ("192.0.2.1", "2001:db8::1")]
-    width = max(len(name) for name, _, _ in records)
-    return "\n".join(f"  {name:<{width}}  {kind:<4}  {data}" for name, kind, data in records)
+srs.secrets and the keys must belong to the user who runs the gateway; srs.secrets may come as the systemd credential
+of that name, and what is below state_dir becomes the service's when it starts."""

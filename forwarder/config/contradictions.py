@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from forwarder.config.schema import Config, DmarcMode, IpChoice, Unauthenticated
+from forwarder.config.schema import Config, DmarcMode, IpChoice, Otherwise, Rewriting, Unauthenticated
 from forwarder.config.units import duration_text, size_text
 
 
@@ -81,6 +81,28 @@ def _unauthenticated(config: Config) -> str | None:
     return None
 
 
+def _field_size(config: Config) -> str | None:
+    if config.limits.field_size > config.limits.header_size:
+        return f"expected at most limits.header_size ({size_text(config.limits.header_size)})"
+    return None
+
+
+def _rewriting(config: Config) -> str | None:
+    if config.rewrite.author is not Rewriting.ALWAYS:
+        return None
+    if config.authentication.dmarc is DmarcMode.OFF:
+        return 'expected "when-needed" or "never", as nothing is foreseen with authentication.dmarc "off"'
+    if not config.dkim.sign:
+        return 'expected "when-needed" or "never", as a rewritten From is worth nothing with dkim.sign false'
+    return None
+
+
+def _otherwise(config: Config) -> str | None:
+    if config.rewrite.otherwise is Otherwise.REJECT and config.authentication.dmarc is DmarcMode.OFF:
+        return 'expected "forward", as nothing is foreseen with authentication.dmarc "off"'
+    return None
+
+
 def _postmaster(config: Config) -> str | None:
     if config.postmaster.domain == (config.srs.domain or config.hostname):
         return "expected an inbox elsewhere: mail for the domain of srs.domain comes back here"
@@ -115,8 +137,11 @@ CHECKS = (
     Check("limits.command_timeout", ("limits.session_timeout",), _command_timeout),
     Check("limits.data_timeout", ("limits.session_timeout",), _data_timeout),
     Check("limits.header_size", ("limits.message_size",), _header_size),
+    Check("limits.field_size", ("limits.header_size",), _field_size),
     Check("authentication.dmarc", ("authentication.spf", "authentication.dkim"), _dmarc),
     Check("authentication.unauthenticated", ("authentication.spf", "authentication.dkim"), _unauthenticated),
+    Check("rewrite.from", ("authentication.dmarc", "dkim.sign"), _rewriting),
+    Check("rewrite.otherwise", ("authentication.dmarc",), _otherwise),
     Check("postmaster", ("srs.domain", "hostname"), _postmaster),
     Check("srs.max_age", ("delivery.expire",), _max_age),
     Check("delivery.expire", ("delivery.cutthrough_deadline",), _expire),

@@ -7,7 +7,7 @@ among the keys that are right by themselves. At most `_MAX_PROBLEMS` are told, w
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,38 +97,41 @@ class _Reader:
     def _keys(self, schema: type[Section], tree: Mapping[str, object], prefix: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for field, kind in kinds(schema):
-            if field.name not in tree and not field.required:
+            key = field.encode_name
+            if key not in tree and not field.required:
                 continue
-            value = tree.get(field.name)
+            value = tree.get(key)
             try:
                 values[field.name] = kind.read(value)
             except Unfit as unfit:
-                self._wrong.add(prefix + field.name)
+                self._wrong.add(prefix + key)
                 for flaw in unfit.flaws:
                     text = "(missing)" if flaw.value is None else shown(kind.shown(flaw.value))
-                    self._add(prefix + field.name + flaw.where, text, flaw.expected)
+                    self._add(prefix + key + flaw.where, text, flaw.expected)
                 if field.required:
                     values[field.name] = _PLACEHOLDERS[field.name]
         return values
 
     def _unknown(self, schema: type[Section], tree: Mapping[str, object], prefix: str) -> None:
-        known = [field.name for field in msgspec.structs.fields(schema)]
-        for name in tree:
+        known = schema.__struct_encode_fields__
+        keys = [field.encode_name for field, _ in kinds(schema)]
+        for name, given in tree.items():
             if name not in known and len(self.problems) < _MAX_PROBLEMS:
-                value = "***" if _SECRET_NAMES.search(name) else shown(tree[name])
-                self._add(joined(prefix, name), value, f"unknown key{_suggestion(name, known, prefix)}")
+                value = "***" if _SECRET_NAMES.search(name) else shown(given)
+                meant = known if isinstance(given, Mapping) else keys  # only a table is a misspelt table
+                self._add(joined(prefix, name), value, f"unknown key{_suggestion(name, meant, prefix)}")
 
     def _add(self, key: str, value: str, expected: str) -> None:
         self.problems.append(Problem(key, value, expected))
 
 
-def _suggestion(name: str, known: list[str], prefix: str) -> str:
+def _suggestion(name: str, known: Sequence[str], prefix: str) -> str:
     """Name the key that may have been meant: one of this table that looks alike, or one of that name elsewhere."""
     if len(name) > _MAX_NAME:
         return ""
     close = difflib.get_close_matches(name, known, n=1)
-    elsewhere = [f"{table}.{name}" for table, schema in sections(Config) if name in schema.__struct_fields__]
-    if name in Config.__struct_fields__:
+    elsewhere = [f"{table}.{name}" for table, schema in sections(Config) if name in schema.__struct_encode_fields__]
+    if name in Config.__struct_encode_fields__:
         elsewhere.insert(0, name)
     meant = [prefix + close[0]] if close else elsewhere
     return f"; did you mean {' or '.join(meant)}?" if meant else ""

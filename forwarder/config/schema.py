@@ -1,6 +1,7 @@
 """Every key of the configuration: its name, its kind with bounds, its default (section 6 of the design).
 
-A section is a frozen struct; the kind of a key stands in its annotation. A key without a default must be given.
+A section is a frozen struct; the kind of a key stands in its annotation. A key without a default must be given. A key
+that Python could not name has a field of another name, with the key as its `encode_name`.
 Durations are seconds, sizes octets; paths are absolute once `config.load` gave them. `deploy/forwarder.toml` explains
 the same keys to those who run the gateway; a test holds the two together.
 """
@@ -40,6 +41,37 @@ class Unauthenticated(Enum):
     """What becomes of mail of which nothing is authenticated."""
 
     ACCEPT = "accept"
+    REJECT = "reject"
+
+
+class AuthorDemand(Enum):
+    """What is demanded of From."""
+
+    ANY = "any"
+    FIELD = "one-field"
+    ADDRESS = "one-address"
+
+
+class Demand(Enum):
+    """What is demanded of another header field."""
+
+    ANY = "any"
+    PRESENT = "present"
+    VALID = "valid"
+
+
+class Rewriting(Enum):
+    """When From is rewritten."""
+
+    NEVER = "never"
+    WHEN_NEEDED = "when-needed"
+    ALWAYS = "always"
+
+
+class Otherwise(Enum):
+    """What becomes of mail that would fail DMARC behind us, where From is not rewritten."""
+
+    FORWARD = "forward"
     REJECT = "reject"
 
 
@@ -117,7 +149,9 @@ class Limits(Section, frozen=True, kw_only=True):
     data_rate_minimum: Annotated[int, Size("0B", "1MB", "/s")] = 100
     errors: Annotated[int, Whole(1, 10_000)] = 20
     commands_without_progress: Annotated[int, Whole(10, 10_000)] = 100
-    header_size: Annotated[int, Size("16kB", "64MB")] = 1_000_000
+    header_size: Annotated[int, Size("16kB", "64MB")] = 500_000
+    header_fields: Annotated[int, Whole(100, 10_000)] = 5000
+    field_size: Annotated[int, Size("0B", "64MB")] = 0
     line_length: Annotated[int, Whole(998, 1_000_000_000, or_zero="unlimited")] = 0  # RFC 5322 2.1.1
     hops: Annotated[int, Whole(5, 1000)] = 50
     greeting_delay: Annotated[float, Duration("0s", "30s")] = 0.01
@@ -132,6 +166,22 @@ class Authentication(Section, frozen=True, kw_only=True):
     arc: Annotated[bool, Switch()] = True
     trusted_arc_sealers: Annotated[tuple[str, ...], Many(Domain("google.com"))] = ()
     unauthenticated: Annotated[Unauthenticated, Choice(Unauthenticated)] = Unauthenticated.ACCEPT
+
+
+class Message(Section, frozen=True, kw_only=True):
+    """`[message]`: what a header section must be like. `author` is the key `from`."""
+
+    author: Annotated[AuthorDemand, Choice(AuthorDemand)] = msgspec.field(name="from", default=AuthorDemand.FIELD)
+    singletons: Annotated[bool, Switch()] = True
+    date: Annotated[Demand, Choice(Demand)] = Demand.ANY
+    message_id: Annotated[Demand, Choice(Demand)] = Demand.ANY
+
+
+class AuthorRewriting(Section, frozen=True, kw_only=True):
+    """`[rewrite]`: mail that would fail DMARC behind us. `author` is the key `from`."""
+
+    author: Annotated[Rewriting, Choice(Rewriting)] = msgspec.field(name="from", default=Rewriting.WHEN_NEEDED)
+    otherwise: Annotated[Otherwise, Choice(Otherwise)] = Otherwise.FORWARD
 
 
 class SenderRewriting(Section, frozen=True, kw_only=True):
@@ -217,7 +267,9 @@ class Config(Section, frozen=True, kw_only=True):
     listen: Listening = Listening()
     tls: Certificate = Certificate()
     limits: Limits = Limits()
+    message: Message = Message()
     authentication: Authentication = Authentication()
+    rewrite: AuthorRewriting = AuthorRewriting()
     srs: SenderRewriting = SenderRewriting()
     dkim: Signing = Signing()
     arc: Sealing = Sealing()

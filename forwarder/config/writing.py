@@ -13,7 +13,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def as_tree(section: Section) -> dict[str, Toml]:
     """Give every key with the value in effect, as TOML (or JSON) holds it."""
-    tree = {field.name: kind.write(getattr(section, field.name)) for field, kind in kinds(type(section))}
+    tree = {field.encode_name: kind.write(getattr(section, field.name)) for field, kind in kinds(type(section))}
     return tree | {name: as_tree(getattr(section, name)) for name, _ in sections(type(section))}
 
 

@@ -93,6 +93,14 @@ class DnsResolver:
             return _impossible("not an IP address")
         return await self._lookup(name, "PTR", lambda record: _host(record.target))
 
+    async def cname(self, name: str) -> Answer[str]:
+        """Give the name that another stands for, which all other questions follow by themselves."""
+        return await self._lookup(name, "CNAME", lambda record: _visible(record.target).lower())
+
+    async def soa(self, name: str) -> Answer[str]:
+        """Give the first name server of the zone that begins at a name; NODATA within a zone."""
+        return await self._lookup(name, "SOA", lambda record: _visible(record.mname).lower())
+
     async def close(self) -> None:
         """Give up what is running; whoever waits for it is told FAILED."""
         tasks = list(self._running.values())

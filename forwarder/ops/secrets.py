@@ -52,11 +52,16 @@ def read_secret(path: Path, environ: Mapping[str, str] = os.environ) -> bytes:
     folder = environ.get("CREDENTIALS_DIRECTORY")
     credential = Path(folder) / path.name if folder else None
     if credential is not None and os.path.lexists(credential):
-        return _read(credential, private=False)  # systemd sets its owner and mode, and its folder is closed
-    return _read(path, private=True)
+        return _read(credential, None)  # systemd sets its owner and mode, and its folder is closed
+    return read_private(path)
 
 
-def _read(path: Path, *, private: bool) -> bytes:
+def read_private(path: Path, *owners: int) -> bytes:
+    """Give the octets of a private file of root's, ours, or one of these users'. Raises `SecretError`."""
+    return _read(path, frozenset({0, os.geteuid(), *owners}))
+
+
+def _read(path: Path, owners: frozenset[int] | None) -> bytes:
     try:
         # Without O_NONBLOCK a named pipe put in the file's place would hold us up.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -64,7 +69,7 @@ def _read(path: Path, *, private: bool) -> bytes:
         reason = "it is a symbolic link" if path.is_symlink() else error.strerror
         raise SecretError(f"{path}: expected a file that can be read: {reason}") from None
     try:
-        flaw = _flaw(os.fstat(descriptor), private=private)
+        flaw = _flaw(os.fstat(descriptor), owners)
         if flaw:
             raise SecretError(f"{path}: {flaw}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -78,13 +83,13 @@ def _read(path: Path, *, private: bool) -> bytes:
     return octets
 
 
-def _flaw(status: os.stat_result, *, private: bool) -> str:
-    """Say what is wrong with the file itself, "" for nothing."""
+def _flaw(status: os.stat_result, owners: frozenset[int] | None) -> str:
+    """Say what is wrong with the file itself, "" for nothing; `owners` None: it may be anybody's and open."""
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
         return "expected a regular file"
-    if private and mode & 0o077:
+    if owners is not None and mode & 0o077:
         return f"expected a file that its owner alone can read (its mode is {mode:04o}): chmod 600"
-    if private and status.st_uid not in (0, os.geteuid()):
+    if owners is not None and status.st_uid not in owners:
         return f"expected a file of root's or of the user who runs this (its owner is user {status.st_uid})"
     return ""

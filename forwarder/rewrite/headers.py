@@ -1,7 +1,11 @@
 """The header lines that we put in front of a message, as octets.
 
 Everything here is ASCII and built from values that were parsed before, so no peer can add a line of its own. One block
-per recipient: a copy never shows who else was written to.
+per recipient and destination: a copy never shows who else was written to, nor where else it goes. X-Forwarded-To and
+X-Forwarded-For are what Google asks forwarders for.
+
+A signature that came with the message may name a field of ours in h= and hold only as long as there is none more of
+that name (RFC 6376 5.4.2): such a field can be left out. `Received` cannot, as RFC 5321 4.4 demands it.
 """
 
 import re
@@ -13,6 +17,7 @@ from forwarder.model.address import Address
 from forwarder.model.envelope import Peer, Tls
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+_WIDTH = 78  # RFC 5322 2.1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,40 @@ class Trace:
     hand: Hand
 
 
-def head(trace: Trace, recipient: Address, results: bytes = b"") -> bytes:
-    """Give our lines for one recipient, the topmost first, each ended by CRLF; `results` says what was checked."""
-    return delivered_to(recipient) + results + received(trace, recipient)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way through us: the address of ours that was written to, and where its mail goes."""
+
+    recipient: Address
+    destination: Address
+
+
+def head(trace: Trace, way: Way, results: bytes = b"", leave_out: frozenset[bytes] = frozenset()) -> bytes:
+    """Give our lines for one copy, the topmost first, each ended by CRLF.
+
+    `results` is the Authentication-Results field, or nothing. Of the names (lower-case) in `leave_out` nothing is
+    added, but for Received.
+    """
+    fields = (
+        (b"x-forwarded-to", forwarded_to(way)),
+        (b"x-forwarded-for", forwarded_for(way)),
+        (b"delivered-to", delivered_to(way.recipient)),
+        (b"authentication-results", results),
+    )
+    return b"".join(field for name, field in fields if name not in leave_out) + received(trace, way.recipient)
+
+
+def forwarded_to(way: Way) -> bytes:
+    """Say where this copy goes."""
+    return b"X-Forwarded-To: " + _written(way.destination) + b"\r\n"
+
+
+def forwarded_for(way: Way) -> bytes:
+    """Say for whom it was, and where it goes."""
+    line = b"X-Forwarded-For: " + _written(way.recipient)
+    destination = _written(way.destination)
+    fold = b"\r\n" if len(line) + len(destination) >= _WIDTH else b""
+    return line + fold + b" " + destination + b"\r\n"
 
 
 def delivered_to(recipient: Address) -> bytes:
@@ -48,10 +84,13 @@ def delivered_to(recipient: Address) -> bytes:
 
 
 def mark(recipient: Address) -> bytes:
-    """Give an address as the loop mark shows it, case folded; beyond ASCII in RFC 6533 3's xtext form."""
-    local, domain = recipient.key
-    text = str(Address(local, domain))
-    return re.sub(r"[^ -~]", lambda match: f"\\x{{{ord(match[0]):X}}}", text).lower().encode("ascii")
+    """Give an address as the loop mark shows it, with its case folded."""
+    return _written(Address(*recipient.key)).lower()
+
+
+def _written(address: Address) -> bytes:
+    """Write an address, beyond ASCII in RFC 6533 3's xtext form."""
+    return re.sub(r"[^ -~]", lambda match: f"\\x{{{ord(match[0]):X}}}", str(address)).encode("ascii")
 
 
 def received(trace: Trace, recipient: Address) -> bytes:

@@ -17,16 +17,19 @@ class Routed:
     destinations: tuple[Destination, ...]
 
 
-def deliveries(routed: Sequence[Routed], trace: headers.Trace, results: bytes = b"") -> tuple[Delivery, ...]:
+def deliveries(
+    routed: Sequence[Routed], trace: headers.Trace, results: bytes = b"", leave_out: frozenset[bytes] = frozenset()
+) -> tuple[Delivery, ...]:
     """Give one delivery per mailbox and next hop, in the order of the recipients; the first alias names it.
 
-    `results` is the Authentication-Results field, or nothing.
+    `results` is the Authentication-Results field, or nothing; fields of the names in `leave_out` are not added.
     """
     chosen: dict[tuple[tuple[str, str], Hop | None], Delivery] = {}
     for one in routed:
         address = one.recipient.address
-        head = headers.head(trace, address, results)
         for destination in one.destinations:
             key = (destination.address.key, destination.via)
-            chosen.setdefault(key, Delivery(address, destination, head, one.recipient.options))
+            if key not in chosen:
+                head = headers.head(trace, headers.Way(address, destination.address), results, leave_out)
+                chosen[key] = Delivery(address, destination, head, one.recipient.options)
     return tuple(chosen.values())

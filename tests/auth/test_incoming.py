@@ -105,6 +105,22 @@ def test_only_what_signatures_need_is_hashed() -> None:
     assert hashed(b"DKIM-Signature: rubbish\r\nARC-Message-Signature: rubbish\r\n", RELAXED, SIMPLE) == [False, False]
 
 
+def test_what_somebody_asks_for_is_hashed_in_any_case() -> None:
+    for header in (b"From: a@b\r\n", dkim(b"relaxed"), dkim(b"simple"), b""):
+        made = Incoming(also=(RELAXED,))
+        for octets in (header + b"\r", b"\nbo", b"dy \r\n\r\n"):
+            made.feed(octets)
+        made.finish()
+        found = made.body_digest(RELAXED)
+        assert found is not None
+        assert found.digest == digest(b"body\r\n", RELAXED)
+        assert (made.body_digest(SIMPLE) is not None) == (b"simple/simple" in header)
+    overlong = Incoming(10, also=(RELAXED,))
+    overlong.feed(b"X: " + b"x" * 20)
+    overlong.finish()
+    assert overlong.body_digest(RELAXED) is None
+
+
 def test_the_newest_arc_set_counts_and_older_ones_where_they_are_cheap() -> None:
     assert hashed(arc(1, b"relaxed"), RELAXED, SIMPLE) == [True, False]
     assert hashed(arc(1, b"simple") + arc(2, b"relaxed"), RELAXED, SIMPLE) == [True, False]

@@ -1,20 +1,31 @@
 """`forwarder init`: what it writes, what it refuses, and that it then has written nothing."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from forwarder.cli import main
+from forwarder.cli.init import _SYSTEM_STATE
 from forwarder.config import load
 from forwarder.model.address import Address
+from forwarder.ops import rotation
+from forwarder.ops.keys import KeysError, load_keys
 from forwarder.ops.secrets import srs_secrets
+from forwarder.rewrite.signing_key import public_record
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "etc" / "forwarder"
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machine have no public address."""
+    monkeypatch.setattr("forwarder.cli.site.own_addresses", lambda _: frozenset({("127.0.0.1", 0)}))
 
 
 def run(*arguments: str) -> Result:
@@ -49,12 +60,17 @@ def test_what_it_writes_is_in_order(folder: Path) -> None:
 def test_without_a_folder_it_goes_where_the_system_keeps_such_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    state = folder.parent / "lib" / "forwarder"
+    assert Path("/var/lib/forwarder") == _SYSTEM_STATE
     monkeypatch.setattr("forwarder.cli.init._SYSTEM_DIR", folder)
+    monkeypatch.setattr("forwarder.cli.init._SYSTEM_STATE", state)
     assert run("init", "--domain", "example.org", "--to", "me@gmail.com").exit_code == 0
     config = load(folder / "forwarder.toml")
-    assert (config.state_dir, config.run_dir) == (Path("/var/lib/forwarder"), Path("/run/forwarder"))
+    assert (config.state_dir, config.run_dir) == (state, Path("/run/forwarder"))
     assert config.srs.secrets == folder / "srs.secrets"
     assert not (folder / "state").exists()
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert len(load_keys(state / "keys").for_domain("example.org")) == 1
 
 
 def test_a_relative_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,26 +100,88 @@ def test_the_secret_is_new_each_time_and_not_told(tmp_path: Path) -> None:
     assert all(first.decode() not in result.output for result in results)
 
 
+def published(output: str) -> list[tuple[str, ...]]:
+    """Give the records of a zone file that are no comments."""
+    matches = re.finditer(r"^(; )?(\S+\.)  +(MX|A|AAAA|TXT|PTR)  +(.*)$", output, re.MULTILINE)
+    return [match.groups()[1:] for match in matches if not match[1]]
+
+
 def test_what_it_prints(folder: Path) -> None:
-    output = init(folder, "--hostname", "mail.example.net", "--srs-domain", "srs.example.net").output
-    records = [line.split(maxsplit=2) for line in output.splitlines() if line.startswith("  ") and "/" not in line]
-    assert records[:8] == [
-        ["example.org.", "MX", "10 mail.example.net."],
-        ["srs.example.net.", "MX", "10 mail.example.net."],
-        ["mail.example.net.", "A", "192.0.2.1"],
-        ["mail.example.net.", "AAAA", "2001:db8::1"],
-        ["mail.example.net.", "TXT", '"v=spf1 a -all"'],
-        ["srs.example.net.", "TXT", '"v=spf1 a:mail.example.net -all"'],
-        ["192.0.2.1", "PTR", "mail.example.net."],
-        ["2001:db8::1", "PTR", "mail.example.net."],
+    result = init(folder, "--hostname", "mail.example.net", "--srs-domain", "srs.example.net", "--ipv4", "203.0.113.5")
+    (key,) = load_keys(folder / "state" / "keys").for_domain("example.org")
+    records = published(result.output)
+    assert [record[:2] for record in records] == [
+        ("example.org.", "MX"),
+        (f"{key.name}.", "TXT"),
+        ("_dmarc.example.org.", "TXT"),
+        ("mail.example.net.", "A"),
+        ("mail.example.net.", "TXT"),
+        ("srs.example.net.", "MX"),
+        ("srs.example.net.", "TXT"),
     ]
-    assert "DKIM" not in output
-    assert f"forwarder serve --config {folder}/forwarder.toml" in output
+    assert records[0][2] == "10 mail.example.net."
+    assert records[1][2].replace('" "', "") == f'"{public_record(key)}"'
+    assert records[3][2] == "203.0.113.5"
+    assert records[6][2] == '"v=spf1 ip4:203.0.113.5 -all"'
+    assert "5.113.0.203.in-addr.arpa.  PTR   mail.example.net." in result.output
+    assert f"forwarder serve --config {folder}/forwarder.toml" in result.output
+    assert result.output == with_printed_records(folder, result.output)
+
+
+def with_printed_records(folder: Path, output: str) -> str:
+    """Give the output with the zone file in it replaced by what `dns records` prints."""
+    printed = run("dns", "records", "--config", str(folder / "forwarder.toml"), "--ipv4", "203.0.113.5").stdout
+    before, _, rest = output.partition("; ---- Zone ")
+    return before + printed + "\nThen:\n" + rest.partition("\nThen:\n")[2]
+
+
+def test_without_an_address_it_prints_an_example_that_is_none(folder: Path) -> None:
+    output = init(folder).output
+    assert not [record for record in published(output) if record[1] in ("A", "AAAA")]
+    assert "EXAMPLE: put the public IPv4 address of this host for 192.0.2.1" in output
+
+
+def test_a_key_for_each_domain(folder: Path) -> None:
+    output = init(folder, "--domain", "example.com").output
+    keys = load_keys(folder / "state" / "keys")
+    assert sorted(keys.by_domain) == ["example.com", "example.org"]
+    for domain in keys.by_domain:
+        (key,) = keys.for_domain(domain)
+        assert (key.kind, getattr(key.private, "key_size", 0)) == ("rsa", 2048)
+        path = folder / "state" / "keys" / domain / f"{key.selector}.pem"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert f"  {path}\n" in output
+        assert not any(line in output for line in path.read_text().splitlines()[1:-1])
+    assert keys.warnings == ()
+
+
+def test_keys_that_are_there_already_stay(folder: Path) -> None:
+    init(folder)
+    before = {path: path.read_bytes() for path in (folder / "state").rglob("*.pem")}
+    for path in ("forwarder.toml", "srs.secrets", "rules/example.org.rules"):
+        (folder / path).unlink()
+    assert init(folder).exit_code == 0
+    assert {path: path.read_bytes() for path in (folder / "state").rglob("*.pem")} == before
+
+
+def test_a_key_that_cannot_be_made_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = rotation.make
+
+    def full(keys: Path, new: rotation.NewKey, *others: object) -> object:
+        if new.domain == "example.com":
+            raise KeysError("No space left on device")
+        return real(keys, new, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("forwarder.cli.init.make", full)
+    result = init(folder, "--domain", "example.com")
+    assert result.exit_code == 1
+    assert "nothing was written: No space left on device" in result.output
+    assert contents(folder) == {}
 
 
 def test_one_spf_record_where_the_srs_domain_is_the_host(folder: Path) -> None:
     output = init(folder, "--hostname", "mx.example.org", "--srs-domain", "mx.example.org").output
-    assert output.count("v=spf1") == 1
+    assert sum("v=spf1" in record[2] for record in published(output)) == 1
 
 
 def test_several_domains(folder: Path) -> None:

@@ -27,6 +27,8 @@ TIME = 'expected a duration such as "25s" or "1h30m"'
 DEADLINE = f"{TIME}, from 1s to 9m: senders wait 10m for the reply to the dot (RFC 5321 4.5.3.2.6)"
 ELSEWHERE = "expected an inbox elsewhere: mail for the domain of srs.domain comes back here"
 BOTH_OFF = "authentication.spf and authentication.dkim are both false"
+NOT_ALWAYS = 'expected "when-needed" or "never", as'
+UNFORESEEN = 'nothing is foreseen with authentication.dmarc "off"'
 ONCE = "expected each entry once: it is listed twice"
 
 WRONG: list[tuple[str, list[str]]] = [
@@ -108,8 +110,34 @@ WRONG: list[tuple[str, list[str]]] = [
     ),
     (
         '[limits]\nmessage_size = "100kB"',
-        ['limits.header_size: "1MB": expected at most limits.message_size (100kB)'],
+        ['limits.header_size: "500kB": expected at most limits.message_size (100kB)'],
     ),
+    ("[limits]\nheader_fields = 99", ["limits.header_fields: 99: expected a whole number from 100 to 10000"]),
+    ("[limits]\nfield_size = 0", [f"limits.field_size: 0: {SIZE}, from 0B to 64MB"]),
+    (
+        '[limits]\nfield_size = "1MB"',
+        ['limits.field_size: "1MB": expected at most limits.header_size (500kB)'],
+    ),
+    # [message], [rewrite]
+    ('[message]\nfrom = "two"', ['message.from: "two": expected one of "any", "one-field", "one-address"']),
+    ('[message]\nauthor = "any"', ['message.author: "any": unknown key']),
+    ('[message]\nsingletons = "yes"', ['message.singletons: "yes": expected true or false']),
+    ("[message]\ndate = true", ['message.date: true: expected one of "any", "present", "valid"']),
+    ('[message]\nmessage_ids = "any"', ['message.message_ids: "any": unknown key; did you mean message.message_id?']),
+    ('[rewrite]\nfrom = "yes"', ['rewrite.from: "yes": expected one of "never", "when-needed", "always"']),
+    ('[rewrite]\notherwise = "bounce"', ['rewrite.otherwise: "bounce": expected one of "forward", "reject"']),
+    (
+        '[rewrite]\nfrom = "always"\notherwise = "reject"\n[authentication]\ndmarc = "off"',
+        [
+            f'rewrite.from: "always": {NOT_ALWAYS} {UNFORESEEN}',
+            f'rewrite.otherwise: "reject": expected "forward", as {UNFORESEEN}',
+        ],
+    ),
+    (
+        '[rewrite]\nfrom = "always"\n[dkim]\nsign = false',
+        [f'rewrite.from: "always": {NOT_ALWAYS} a rewritten From is worth nothing with dkim.sign false'],
+    ),
+    ('from = "any"', ['from: "any": unknown key; did you mean message.from or rewrite.from?']),
     # [authentication]
     ('[authentication]\nspf = "yes"', ['authentication.spf: "yes": expected true or false']),
     ("[authentication]\nspf = 1", ["authentication.spf: 1: expected true or false"]),
@@ -317,7 +345,7 @@ def test_a_file_full_of_unknown_keys_costs_no_more_than_a_hundred(monkeypatch: p
 
 
 def every_key(schema: type[Section] = Config, *path: str) -> Iterator[tuple[tuple[str, ...], Kind]]:
-    yield from (((*path, field.name), kind) for field, kind in kinds(schema))
+    yield from (((*path, field.encode_name), kind) for field, kind in kinds(schema))
     for name, inner in sections(schema):
         yield from every_key(inner, *path, name)
 
@@ -392,4 +420,8 @@ def test_every_choice_is_tried_somewhere() -> None:
         "tls",
         "format",
         "level",
+        "from",
+        "otherwise",
+        "date",
+        "message_id",
     }

@@ -44,3 +44,20 @@ def test_row_50_the_number_of_fields_is_bounded(count: int, code: int) -> None:
     octets = b"a:\r\n" * count + b"\r\n"
     reply = objection(octets, split_header(octets), ContentLimits())
     assert (reply.code if reply else 0) == code
+
+
+@pytest.mark.parametrize(
+    ("octets", "limits", "text"),
+    [
+        (b"a:\r\n" * 5 + b"\r\n", ContentLimits(header_fields=5), ""),
+        (b"a:\r\n" * 6 + b"\r\n", ContentLimits(header_fields=5), "The header section has more than 5 fields"),
+        (b"a:\r\n" * 10_001, ContentLimits(header_fields=20_000), "The header section has more than 10000 fields"),
+        (b"X: 5678\r\n\r\n", ContentLimits(field_size=9), ""),
+        (b"X: 56789\r\n\r\n", ContentLimits(field_size=9), "A field of the header section is longer than 9 octets"),
+        (b"X: 5\r\n 9\r\n\r\n", ContentLimits(field_size=9), "A field of the header section is longer than 9 octets"),
+        (b"X: " + b"y" * 100_000 + b"\r\n\r\n", ContentLimits(), ""),
+    ],
+)
+def test_sizes_that_the_operator_sets(octets: bytes, limits: ContentLimits, text: str) -> None:
+    reply = objection(octets, split_header(octets), limits)
+    assert (str(reply) if reply else "") == (f"552 5.3.4 {text}" if text else "")

@@ -41,3 +41,17 @@ def test_a_copy_shows_only_its_own_alias() -> None:
     assert b"a@ours.example" in first.head
     assert b"b@ours.example" not in first.head
     assert b"b@ours.example" in second.head
+
+
+def test_each_copy_says_where_it_goes_itself_and_nothing_of_the_others() -> None:
+    first, second = deliveries([routed("a", ME, OTHER)], TRACE)
+    assert first.head.startswith(b"X-Forwarded-To: me@inbox.example\r\nX-Forwarded-For: a@ours.example me@inbox")
+    assert b"other@" not in first.head
+    assert second.head.startswith(b"X-Forwarded-To: other@inbox.example\r\n")
+    assert b"me@" not in second.head
+
+
+def test_results_and_what_is_left_out() -> None:
+    results = b"Authentication-Results: mx.ours.example; none\r\n"
+    (one,) = deliveries([routed("a", ME)], TRACE, results, frozenset({b"x-forwarded-for", b"x-forwarded-to"}))
+    assert one.head.startswith(b"Delivered-To: a@ours.example\r\n" + results + b"Received: ")

@@ -28,7 +28,10 @@ async def test_a_message_is_forwarded_with_a_rewritten_sender(stage: Stage) -> N
     assert stage.sent_to() == ["me@inbox.example"]
     assert b"".join(message.content.chunks()) == MESSAGE
     head = message.deliveries[0].head
-    assert head.startswith(b"Delivered-To: me@ours.example\r\nAuthentication-Results: mx.ours.example;\r\n\t")
+    assert head.startswith(
+        b"X-Forwarded-To: me@inbox.example\r\nX-Forwarded-For: Me@ours.example me@inbox.example\r\n"
+        b"Delivered-To: me@ours.example\r\nAuthentication-Results: mx.ours.example;\r\n\t"
+    )
     assert b"\r\nReceived: from client.example (" in head
 
 
@@ -182,7 +185,7 @@ async def test_the_bare_postmaster_has_this_hosts_loop_mark(stage: Stage) -> Non
     await stage.begin("<a@sender.example>", "<postmaster>")
     await stage.send()
     head = stage.courier.messages[0].deliveries[0].head
-    assert head.startswith(b"Delivered-To: postmaster@mx.ours.example\r\n")
+    assert b"\r\nDelivered-To: postmaster@mx.ours.example\r\n" in head
 
 
 async def test_a_limit_reached_between_rcpt_and_the_dot_defers(stage: Stage) -> None:
