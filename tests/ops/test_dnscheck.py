@@ -263,6 +263,8 @@ async def test_srs_domain_without_mx_or_zone() -> None:
     assert (finding.status, finding.name, finding.kind) == (Status.MISSING, "fwd.example.org", "MX")
     finding = await one({("example.org", "SOA"): []})
     assert (finding.status, finding.name, finding.kind) == (Status.MISSING, "fwd.example.org", "SOA")
+    finding = await one({("example.org", "SOA"): [], ("org", "SOA"): ["ns.org."]})  # of those who sell names
+    assert (finding.status, finding.name, finding.kind) == (Status.MISSING, "fwd.example.org", "SOA")
     assert wrong(await found({("fwd.example.org", "MX"): [], ("fwd.example.org", "TXT"): []})) == [
         (Status.MISSING, "fwd.example.org", "MX"),
         (Status.MISSING, "fwd.example.org", "SOA"),
@@ -304,6 +306,14 @@ async def test_spf(records: list[str], status: Status, words: str) -> None:
     findings = await found({SPF: records})
     (finding,) = [each for each in findings if (each.name, each.kind) == SPF]
     assert (finding.status, words in finding.fix) == (status, True), finding
+
+
+async def test_spf_that_leads_to_no_answer() -> None:
+    findings = await found({SPF: ["v=spf1 include:_spf.example.net -all"]}, failing="_spf.example.net")
+    assert wrong(findings) == [(Status.UNANSWERED, *SPF)]
+    site = Site("mx1.example.org", "fwd.example.org", ("example.org",), (IPV4,), (DKIM,))
+    changes: Zone = {SPF: [f"v=spf1 ip4:{IPV4} -all"], ("mx1.example.org", "AAAA"): []}
+    assert wrong(await found(changes, site)) == []
 
 
 async def test_spf_of_a_served_domain_is_only_looked_at() -> None:
@@ -407,6 +417,10 @@ async def test_dmarc_of_the_organisation_is_enough() -> None:
     (finding,) = [each for each in findings if each.name == "_dmarc.mail.example.org"]
     assert finding.status is Status.OK
     assert "that of example.org applies" in finding.there
+
+
+async def test_dmarc_that_leads_to_no_answer() -> None:
+    assert wrong(await found({DMARC: []}, failing="_dmarc.org")) == [(Status.UNANSWERED, *DMARC)]
 
 
 async def test_dmarc_reports_to_another_domain() -> None:

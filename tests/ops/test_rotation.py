@@ -111,15 +111,18 @@ def test_a_new_key_goes_before_waiting(folder: Path) -> None:
 
 
 def test_modes_whatever_the_umask(folder: Path) -> None:
-    before = os.umask(0)
+    before = os.umask(0o777)
     try:
+        make(folder.with_name("closed"), new("e1"), KeyState.SIGNING, NOW)
+        os.umask(0)
         make(folder, new("e1"), KeyState.SIGNING, NOW)
-        os.umask(0o777)
         make(folder, new("e2"), KeyState.PUBLISHED, NOW)
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.rglob("*")]}
     assert modes == {"keys": 0o700, "example.org": 0o700, "e1.pem": 0o600, "e2.pem": 0o600, "rotation.json": 0o600}
+    assert folder.with_name("closed").stat().st_mode & 0o777 == 0o700
+    assert (folder.with_name("closed") / "example.org" / "e1.pem").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -141,6 +144,22 @@ def test_nothing_is_overwritten(folder: Path) -> None:
         make(folder, new("e1"), KeyState.PUBLISHED, NOW)
     assert stored.path.read_bytes() == before
     assert signing(folder) == ["e1"]
+
+
+def test_nor_is_what_appears_at_the_last_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "example.org" / "e1.pem"
+    real = rotation._temporary
+
+    def late(place: Path, octets: bytes) -> Path:
+        if place == path:
+            path.write_bytes(b"another's")
+        return real(place, octets)
+
+    monkeypatch.setattr(rotation, "_temporary", late)
+    with pytest.raises(KeysError, match="File exists"):
+        make(folder, new("e1"), KeyState.SIGNING, NOW)
+    assert path.read_bytes() == b"another's"
+    assert [each.name for each in path.parent.iterdir()] == ["e1.pem"]
 
 
 @pytest.mark.parametrize("selector", ["../e1", "a b", "", "E1", "a" * 300])
