@@ -37,6 +37,7 @@ from forwarder.delivery.settlement import Settlement
 from forwarder.listener.limits import Admission
 from forwarder.model.address import Address
 from forwarder.model.destination import Destination
+from forwarder.model.message import Outgoing
 from forwarder.net.dialer import TcpDialer
 from forwarder.ops.addresses import own_addresses
 from forwarder.ops.clock import SystemClock
@@ -45,6 +46,7 @@ from forwarder.ops.wire import Ports
 from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
 from forwarder.ports import EventLog, SpoolError
 from forwarder.rules import Forward
+from forwarder.session.departure import sign_own
 from forwarder.session.gateway import Gateway
 from forwarder.session.recipient import resolve
 from forwarder.spool.faults import SpoolRefused
@@ -108,7 +110,7 @@ class Custody:
         )
         self._courier = CutThroughCourier(self._courier_settings(config), surroundings)
         self._settlement = Settlement(
-            settlement_settings(config, self._where), self._clock, SystemRandom(), self._new_id
+            settlement_settings(config, self._where, self._signed), self._clock, SystemRandom(), self._new_id
         )
         self.runner = Runner(
             runner_settings(config, self.spool.refusal),
@@ -149,7 +151,7 @@ class Custody:
         self._wanted = wanted
         self._gateway = self._gateway_of(wanted)
         self._courier.reconfigure(self._courier_settings(config))
-        self._settlement.settings = settlement_settings(config, self._where)
+        self._settlement.settings = settlement_settings(config, self._where, self._signed)
         self.runner.reconfigure(runner_settings(config, self.spool.refusal))
         self._pacing.reconfigure(pacing_settings(config), self._clock.monotonic())
         self._ledger.keep_for(config.delivery.expire)
@@ -191,7 +193,11 @@ class Custody:
             clock=self._clock,
             randomness=SystemRandom(),
             log=self._log,
+            signing=wanted.signing,
         )
+
+    def _signed(self, message: Outgoing) -> Outgoing:
+        return sign_own(self._gateway, message)
 
     def _where(self, address: Address) -> tuple[Destination, ...]:
         """Say where a letter of ours goes: by our rules if the address is ours, else to its own domain."""

@@ -105,6 +105,7 @@ class Front:
             clock=self._clock,
             randomness=self._randomness,
             log=self._log,
+            signing=wanted.signing,
         )
         return Ready(gateway, self._options(config, tls), self._courier_settings(config))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from forwarder.app.crew import Crew, Shared, State, crew_of
 from forwarder.app.custody import Custody
 from forwarder.app.settings import listener_limits, worker_count
-from forwarder.app.wanted import Unready, Wanted, read, with_other_rules
+from forwarder.app.wanted import Unready, Wanted, read, with_other_keys, with_other_rules
 from forwarder.config import Config
 from forwarder.listener.limits import Admission
 from forwarder.listener.sockets import address_of, open_listening
@@ -64,7 +64,7 @@ class Service:
         shared = Shared(custody.ports, Store(custody.spool.files.adopt, custody.spool.halt))
         self._crew = crew = crew_of(self._wanted, sockets, shared, self._log)
         custody.on_watch(crew.announce)
-        handlers = {"rules.reload": self.reload_rules, **custody.handlers}
+        handlers = {"rules.reload": self.reload_rules, "keys.reload": self.reload_keys, **custody.handlers}
         control = ControlServer(config.run_dir / "control.sock", handlers)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,6 +100,7 @@ class Service:
         with_ = f" with {count} workers" if count > 1 else ""
         systemd.notify(f"READY=1\nSTATUS=Listening on {places}{with_}")
         workers = count if count > 1 else None
+        self._note_keys()
         self._log.event("started", listen=places, rules=self._wanted.rules.total, workers=workers)
 
     async def reload_rules(self, request: Mapping[str, object]) -> Mapping[str, object]:
@@ -116,6 +117,23 @@ class Service:
             milliseconds = round(1000 * (self._clock.monotonic() - begun), 1)
             self._log.event("reload", what="rules", outcome="done", rules=wanted.rules.total, **counts)
             return {"ok": True, "rules": wanted.rules.total, "milliseconds": milliseconds, **counts}
+
+    async def reload_keys(self, _: Mapping[str, object]) -> Mapping[str, object]:
+        """Answer `forwarder keys rotate`: sign with the keys that are there now, or say why the old ones stay."""
+        async with self._changing:
+            try:
+                wanted = await asyncio.to_thread(with_other_keys, self._wanted)
+                await self._change(State(wanted, self._certificate))
+            except Unready as error:
+                return self._kept(error.problems)
+            self._note_keys()
+            count = len(wanted.sources.keys.keys)
+            self._log.event("reload", what="keys", outcome="done", keys=count)
+            return {"ok": True, "keys": count}
+
+    def _note_keys(self) -> None:
+        for text in self._wanted.sources.keys.warnings:
+            self._log.event("alert", component="keys", text=text)
 
     async def _changed(self, rules: RuleSet, *, force: bool = False) -> Change:
         """Compare with the rules in force; raise `Unready` where a file was cut off rather than edited."""
@@ -146,6 +164,7 @@ class Service:
             except CertificateError as error:
                 self._kept([str(error)])
             else:
+                self._note_keys()
                 self._log.event("reload", what="everything", outcome="done", rules=wanted.rules.total)
             finally:
                 systemd.notify("READY=1")

@@ -12,11 +12,14 @@ from forwarder.delivery.settlement import SettlementSettings
 from forwarder.listener.limits import ListenerLimits
 from forwarder.model.address import Address
 from forwarder.model.destination import Destination
+from forwarder.model.message import Outgoing
 from forwarder.model.reply import Reply
 from forwarder.net.dns_exchange import NameServer
 from forwarder.net.resolver import DnsResolver, system_nameservers
 from forwarder.policy.content import ContentLimits
+from forwarder.policy.demands import Author, Demand, Demands
 from forwarder.policy.dmarc import Enforcement
+from forwarder.policy.rewriting import Otherwise, Rewriting, Wishes
 from forwarder.ports import Clock
 from forwarder.session.examination import Checks
 from forwarder.session.gateway import Settings
@@ -37,10 +40,23 @@ def session_settings(config: Config) -> Settings:
         message_size=config.limits.message_size,
         recipients=config.limits.recipients,
         cutthrough_deadline=config.delivery.cutthrough_deadline,
-        content=ContentLimits(config.limits.header_size, config.limits.hops),
+        content=content_limits(config),
         checks=checks_of(config),
+        rewriting=Wishes(Rewriting(config.rewrite.author.value), Otherwise(config.rewrite.otherwise.value)),
         queue_first=config.delivery.mode is DeliveryMode.QUEUE,
     )
+
+
+def content_limits(config: Config) -> ContentLimits:
+    """Say what a message must be like."""
+    message, limits = config.message, config.limits
+    demands = Demands(
+        Author(message.author.value),
+        Demand(message.date.value),
+        Demand(message.message_id.value),
+        message.singletons,
+    )
+    return ContentLimits(limits.header_size, limits.hops, limits.header_fields, limits.field_size, demands)
 
 
 def checks_of(config: Config) -> Checks:
@@ -115,14 +131,19 @@ def runner_settings(config: Config, refusal: Callable[[], Reply | None]) -> Runn
     return RunnerSettings(config.postmaster, refusal=refusal)
 
 
-def settlement_settings(config: Config, where: Callable[[Address], tuple[Destination, ...]]) -> SettlementSettings:
-    """Say how long is tried and who is told; `where` says where an address leads."""
+def settlement_settings(
+    config: Config,
+    where: Callable[[Address], tuple[Destination, ...]],
+    prepare: Callable[[Outgoing], Outgoing],
+) -> SettlementSettings:
+    """Say how long is tried and who is told; `where` says where an address leads, `prepare` signs what we write."""
     delivery = config.delivery
     return SettlementSettings(
         hostname=config.hostname,
         where=where,
         intervals=Intervals(seconds=delivery.retry, expire=delivery.expire),
         delay_after=delivery.delay_notice,
+        prepare=prepare,
     )
 
 

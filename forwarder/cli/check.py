@@ -22,6 +22,7 @@ import click
 from click.core import ParameterSource
 
 from forwarder.app import checks_of
+from forwarder.app.settings import content_limits
 from forwarder.auth.dkim.keys import Refusal, look_up
 from forwarder.auth.dkim.verify import DkimResult
 from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
@@ -148,7 +149,7 @@ def _gateway(path: Path, hostname: str | None, servers: Sequence[str]) -> _Gatew
     return _Gateway(
         name or config.hostname,
         checks_of(config),
-        ContentLimits(config.limits.header_size, config.limits.hops),
+        content_limits(config),
         asked or configured or system_nameservers(),
         config.dns.timeout,
     )

@@ -19,6 +19,7 @@ from forwarder.model.address import Address, canonical_name
 from forwarder.model.destination import Destination
 from forwarder.model.ids import RANDOM_BITS, message_id
 from forwarder.model.letter import Change, Letter, Part, Waiting
+from forwarder.model.message import Outgoing
 from forwarder.model.reply import Reply
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.journald import SOCKET
@@ -72,7 +73,9 @@ class _Bouncer:
 
     def __init__(self, config: Config, clock: SystemClock, new_id: Callable[[], str]) -> None:
         self._config = config
-        self._settlement = Settlement(settlement_settings(config, self._where), clock, SystemRandom(), new_id)
+        self._settlement = Settlement(
+            settlement_settings(config, self._where, lambda message: message), clock, SystemRandom(), new_id
+        )
         self._rules: RuleSet | None = None
 
     def bounce(self, letter: Letter, numbers: Sequence[int], reply: Reply) -> tuple[Sequence[Letter], Sequence[Change]]:
@@ -89,6 +92,11 @@ class _Bouncer:
         if isinstance(decision, NotServed):
             return (Destination(address),)
         return decision.destinations if isinstance(decision, Forward) else ()
+
+
+def _unsigned(message: Outgoing) -> Outgoing:
+    """Leave a DSN without a signature: the keys are the gateway's."""
+    return message
 
 
 def _log(clock: SystemClock) -> Log:

@@ -48,6 +48,7 @@ class AuthorDemand(Enum):
     """What is demanded of From."""
 
     ANY = "any"
+    UNAMBIGUOUS = "not-several"
     FIELD = "one-field"
     ADDRESS = "one-address"
 
@@ -171,8 +172,8 @@ class Authentication(Section, frozen=True, kw_only=True):
 class Message(Section, frozen=True, kw_only=True):
     """`[message]`: what a header section must be like. `author` is the key `from`."""
 
-    author: Annotated[AuthorDemand, Choice(AuthorDemand)] = msgspec.field(name="from", default=AuthorDemand.FIELD)
-    singletons: Annotated[bool, Switch()] = True
+    author: Annotated[AuthorDemand, Choice(AuthorDemand)] = msgspec.field(name="from", default=AuthorDemand.UNAMBIGUOUS)
+    singletons: Annotated[bool, Switch()] = False
     date: Annotated[Demand, Choice(Demand)] = Demand.ANY
     message_id: Annotated[Demand, Choice(Demand)] = Demand.ANY
 

@@ -7,9 +7,10 @@ is let through here is not lost sight of: with cut-through the sender gets the i
 
 | demand | default | why |
 |---|---|---|
-| `author`: one From field with an address in it | on | Gmail refuses anything else, and RFC 5322 3.6 has one |
+| `author`: not several From fields | on | Gmail refuses it, RFC 5322 3.6 forbids it, and who does it deceives |
+| `author`: one From field with an address in it | off | Gmail refuses the rest; other inboxes take it |
 | `author`: exactly one address in it | off | Gmail refuses several, RFC 5322 3.6.2 allows them |
-| `singletons`: nothing twice that may be there once | on | Gmail refuses it, and RFC 5322 3.6 forbids it |
+| `singletons`: nothing twice that may be there once | off | Gmail refuses it; real mail has it, other inboxes take it |
 | `date` | any | Gmail takes mail without one; machines send it |
 | `message_id` | any | Gmail refuses some mail without one and adds one to the rest |
 
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from forwarder.model.headers import Header
+from forwarder.model.headers import Field, Header
 
 # RFC 5322 3.6: what may be there once at most. From is judged by itself.
 _SINGLETONS = frozenset(
@@ -57,6 +58,7 @@ class Author(Enum):
     """What is demanded of From (`message.from`)."""
 
     ANY = "any"
+    UNAMBIGUOUS = "not-several"  # no second field
     FIELD = "one-field"  # one field, with an address in it
     ADDRESS = "one-address"  # one field, with one address in it
 
@@ -93,9 +95,15 @@ def _author(header: Header, demand: Author) -> str:
     if demand is Author.ANY:
         return ""
     fields = [*header.all(b"from"), *(field for _, field in header.beyond if field.name == b"from")]
-    if len(fields) != 1:
-        return "there are several From fields" if fields else "there is no From field"
-    addresses = sum(match[1] is not None for match in _PART.finditer(fields[0].value))
+    if len(fields) > 1:
+        return "there are several From fields"
+    if demand is Author.UNAMBIGUOUS:
+        return ""
+    return _one_field(fields[0], demand) if fields else "there is no From field"
+
+
+def _one_field(field: Field, demand: Author) -> str:
+    addresses = sum(match[1] is not None for match in _PART.finditer(field.value))
     if not addresses:
         return "there is no address in its From field"
     if addresses > 1 and demand is Author.ADDRESS:

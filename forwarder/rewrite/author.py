@@ -6,8 +6,8 @@
 
 `rewrite_author` gives the octets to take out of the original and the fields to put in front, or the reason why it
 cannot: then nothing may be changed. It never fails otherwise. What comes out is 7-bit, with lines of at most 78 octets
-but for addresses and words that are longer, and always parses as one From with our address alone: names are decoded, cleaned
-(`display_name`) and encoded again, addresses written from their parsed values.
+but for addresses and words that are longer, and always parses as one From with our address alone: names are decoded,
+cleaned (`display_name`) and encoded again, addresses written from their parsed values.
 
 - The name is the first author's display name, or else the address as `alice at example.org`: an "@" in a display name
   is a mark of phishing. Of several authors it says how many others there are.

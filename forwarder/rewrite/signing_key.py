@@ -21,7 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from forwarder.auth.dkim.keys import MAX_BITS, Refusal, published
 from forwarder.model.address import AddressError, canonical_name
@@ -61,6 +67,10 @@ class SigningKey:
     def name(self) -> str:
         """Where its record belongs in DNS (RFC 6376 3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}"
+
+    def pem(self) -> bytes:
+        """Give the key as `load_key` takes it: for another process of ours, and for nobody else."""
+        return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def sign(self, digest: bytes) -> bytes:
         """Sign the octets with that SHA-256 digest."""

@@ -9,12 +9,14 @@ it raise. Left out on purpose: what follows from the findings (`policy.dmarc`).
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forwarder.auth import iprev
 from forwarder.auth.arc import verify as arc
 from forwarder.auth.arc.record import key_names as arc_key_names
 from forwarder.auth.dkim import verify as dkim
+from forwarder.auth.dkim.choice import Candidate
 from forwarder.auth.dkim.choice import key_names as dkim_key_names
 from forwarder.auth.dmarc import verify as dmarc
 from forwarder.auth.dmarc.from_header import author_domain
@@ -27,6 +29,7 @@ from forwarder.model.address import Address
 from forwarder.model.headers import Header
 from forwarder.policy.dmarc import Enforcement
 from forwarder.ports import Clock, Resolver
+from forwarder.rewrite import sign
 from forwarder.session.budget import BudgetedResolver
 
 DNS_SECONDS = 15.0  # for one message: senders wait for minutes, but not for strangers' name servers
@@ -63,7 +66,7 @@ class Examination:
         self._question = question
         self._resolver = BudgetedResolver(resolver, clock, DNS_SECONDS)
         self._now = int(clock.now().timestamp())
-        self._incoming = Incoming(header_limit)
+        self._incoming = Incoming(header_limit, also=(sign.BODY,))
         self._by_address = asyncio.create_task(self._ask_about_address())
         self._ahead: asyncio.Task[None] | None = None
 
@@ -71,6 +74,18 @@ class Examination:
     def header(self) -> Header | None:
         """The header section, once it has come; None where it is too long."""
         return self._incoming.header
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """The signatures that were checked, one for each result."""
+        return self._incoming.signatures
+
+    @property
+    def body_hash(self) -> bytes:
+        """The SHA-256 of the relaxed body, once `finish` has returned: what our own signatures are over."""
+        digest = self._incoming.body_digest(sign.BODY)
+        assert digest is not None
+        return digest.digest
 
     def feed(self, octets: bytes) -> None:
         """Take content as it arrives."""

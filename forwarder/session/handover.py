@@ -14,22 +14,25 @@ from forwarder.auth.results import Authentication, authentication_results
 from forwarder.model.address import Address
 from forwarder.model.envelope import MailOptions, Recipient
 from forwarder.model.headers import Header, split_header
-from forwarder.model.message import Content, Outgoing, StrippedContent
+from forwarder.model.message import Content, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
 from forwarder.policy import answer
 from forwarder.policy.content import marks, objection
+from forwarder.policy.rewriting import Action, Rewriting
 from forwarder.ports import EventLog
 from forwarder.rewrite import headers, prepare
 from forwarder.rules import Discard, Forward, Limit, Place
 from forwarder.session.custody import is_owed_report, keep, letter_of
+from forwarder.session.departure import Departure, Evidence, Ranges
 from forwarder.session.examination import Examination
 from forwarder.session.gateway import Gateway
 from forwarder.session.verdict import judge, told
 
 _LOOP = Reply(554, "5.4.6", "Mail loop: the message was delivered to this address before")
 _OVER_LIMIT = Reply(450, "4.7.1", "This address gets more mail than it is set up for: try again later")
+_DMARC = ("dmarc", "alignment")  # names of rulings
 _LIMITED = Ruling("limit", Scope.MAILBOX, Fate.NEVER_QUEUE)
 
 
@@ -60,10 +63,24 @@ class Transaction:
 class Prepared:
     """A message ready to go. `stopped` has an outcome for each delivery that shall not; `limits` count if it goes."""
 
+    departure: Departure
     message: Outgoing
     stopped: tuple[Outcome | None, ...]
     limits: tuple[Limit, ...]
     received: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that was offered, and what came of it, one outcome for each delivery."""
+
+    message: Outgoing
+    outcomes: Sequence[Outcome]
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it was delivered."""
+        return all(outcome.verdict is Verdict.DELIVERED for outcome in self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +107,15 @@ async def hand_over(gateway: Gateway, arrival: Arrival) -> Reply:
     arrival.log.event("authenticated", **told(found, verdict), own=_own_domain(gateway, found))
     if verdict.reply is not None:
         return verdict.reply
+    arrival = replace(arrival, hand=replace(arrival.hand, name=found.iprev.name if found.iprev else ""))
     results = authentication_results(gateway.settings.hostname, found, verdict.disposition.value)
-    prepared = await _prepare(gateway, _cleaned(gateway, arrival, header, found), marks(header), results)
-    prepared = replace(prepared, message=replace(prepared.message, authenticated=found.authenticated))
+    forged = _forged(gateway, header, arrival.log)
+    evidence = Evidence(arrival.content, header, found, examination.candidates, examination.body_hash, forged, results)
+    prepared = await _prepare(gateway, arrival, evidence)
     arrival.transaction.outgoing = prepared.message
+    _note_foresight(prepared.departure, arrival.log)
+    if prepared.departure.course.reply is not None:
+        return prepared.departure.course.reply
     return await _dispatch(gateway, prepared, header, arrival.log)
 
 
@@ -104,19 +126,32 @@ def _own_domain(gateway: Gateway, found: Authentication) -> str | None:
     return next((domain for domain in claimed if domain in gateway.rules.domains), None)
 
 
-def _cleaned(gateway: Gateway, arrival: Arrival, header: Header, found: Authentication) -> Arrival:
-    """Take out what claims to be our word, and put in the name that the client was found to have."""
-    ranges = forged_fields(header, gateway.settings.hostname)
+def _forged(gateway: Gateway, header: Header, log: EventLog) -> Ranges:
+    """Find what claims to be our word: it is cut out."""
+    ranges = tuple(forged_fields(header, gateway.settings.hostname))
     if ranges:
-        arrival.log.event("cleaned", fields=len(ranges), text="forged Authentication-Results of ours were removed")
-    content = StrippedContent(arrival.content, ranges) if ranges else arrival.content
-    name = found.iprev.name if found.iprev else ""
-    return replace(arrival, content=content, hand=replace(arrival.hand, name=name))
+        log.event("cleaned", fields=len(ranges), text="forged Authentication-Results of ours were removed")
+    return ranges
 
 
-async def _prepare(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes], results: bytes) -> Prepared:
-    """Find out where the message goes, with our header lines for each destination, and what never leaves us."""
+def _note_foresight(departure: Departure, log: EventLog) -> None:
+    foresight, course = departure.foresight, departure.course
+    log.event(
+        "foreseen",
+        dmarc=foresight.expected.value,
+        author=foresight.author or None,
+        carrier=foresight.carrier or None,
+        policy=foresight.policy.value if foresight.matters else None,
+        action=course.action.value,
+        text=course.reason or foresight.reason,
+        broken=" ".join(departure.broken) or None,
+    )
+
+
+async def _prepare(gateway: Gateway, arrival: Arrival, evidence: Evidence) -> Prepared:
+    """Find out where the message goes and what never leaves us, and make it ready."""
     transaction = arrival.transaction
+    looping = marks(evidence.header)
     routed: list[prepare.Routed] = []
     stopped: dict[Address, Outcome] = {}
     last: list[prepare.Routed] = []  # where two aliases lead to one mailbox, the one that may go names the delivery
@@ -133,38 +168,70 @@ async def _prepare(gateway: Gateway, arrival: Arrival, looping: frozenset[bytes]
             routed.append(way)
             limits += one.decision.limits
     trace = headers.Trace(gateway.settings.hostname, transaction.id, gateway.clock.now(), arrival.hand)
-    deliveries = prepare.deliveries(routed + last, trace, results)
-    message = Outgoing(
+    envelope = Outgoing(
         transaction.id,
         transaction.return_path,
         transaction.sender,
         transaction.options,
         arrival.content,
-        deliveries,
+        (),
+        evidence.found.authenticated,
     )
-    return Prepared(message, tuple(stopped.get(one.recipient) for one in deliveries), tuple(limits), trace.received)
+    departure = Departure(gateway, evidence, trace, routed + last, envelope)
+    message = departure.message(rewritten=departure.course.action is Action.REWRITE)
+    kept_back = tuple(stopped.get(one.recipient) for one in message.deliveries)
+    return Prepared(departure, message, kept_back, tuple(limits), trace.received)
 
 
 async def _dispatch(gateway: Gateway, prepared: Prepared, header: Header, log: EventLog) -> Reply:
     """Hand the message on, or have it kept; give the reply."""
     for limit in prepared.limits:
         await gateway.limiter.take(limit.key, limit.count, limit.seconds)
-    outcomes = await _hand_on(gateway, prepared)
-    message = prepared.message
-    told = answer.answer(outcomes, message.id, authenticated=message.authenticated)
+    deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
+    sent = Sent(prepared.message, await _hand_on(gateway, prepared, deadline))
+    parts = await _with_fallback(gateway, prepared, sent, deadline, log)
+    told = answer.answer(
+        [outcome for part in parts for outcome in part.outcomes],
+        prepared.message.id,
+        authenticated=prepared.message.authenticated,
+    )
     reply = told.reply
-    if told.keep or is_owed_report(message, outcomes):
-        failed = await keep(gateway, letter_of(message, prepared.received, header), outcomes, log)
-        reply = failed or reply if told.keep else reply  # a report is no reason to have it all again
+    for part in parts:
+        if (told.keep and not part.done) or is_owed_report(part.message, part.outcomes):
+            failed = await keep(gateway, letter_of(part.message, prepared.received, header), part.outcomes, log)
+            reply = failed or reply if told.keep else reply  # a report is no reason to have it all again
     if not reply.positive:
         for limit in prepared.limits:  # only what was forwarded counts, and a retry counts once
             gateway.limiter.give_back(limit.key)
-        if any(outcome.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for outcome in outcomes):
-            await gateway.courier.unheard(message)  # the sender comes again, also with what has been delivered
+        for part in parts:
+            if any(outcome.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for outcome in part.outcomes):
+                await gateway.courier.unheard(part.message)  # the sender comes again, also with what was delivered
     return reply
 
 
-async def _hand_on(gateway: Gateway, prepared: Prepared) -> Sequence[Outcome]:
+async def _with_fallback(
+    gateway: Gateway, prepared: Prepared, sent: Sent, deadline: float, log: EventLog
+) -> Sequence[Sent]:
+    """Offer the message once more, with a From of ours, where DMARC was the reason to refuse what passed here."""
+    departure = prepared.departure
+    refused = [n for n, outcome in enumerate(sent.outcomes) if _is_for_dmarc(outcome)]
+    wanted = gateway.settings.rewriting.rewriting is not Rewriting.NEVER and departure.foresight.passed_here
+    if not refused or not wanted or departure.course.action is Action.REWRITE or departure.hindrance:
+        return [sent]
+    whole = departure.message(rewritten=True)
+    again = replace(whole, id=gateway.new_id(), deliveries=tuple(whole.deliveries[n] for n in refused))
+    log.event("rewritten", again=again.id, text="refused by DMARC behind us, so it is offered with a From of ours")
+    outcomes = await gateway.courier.hand_on(again, deadline)
+    rest = [n for n in range(len(sent.outcomes)) if n not in refused]
+    first = replace(sent.message, deliveries=tuple(sent.message.deliveries[n] for n in rest))
+    return [part for part in (Sent(first, [sent.outcomes[n] for n in rest]), Sent(again, outcomes)) if part.outcomes]
+
+
+def _is_for_dmarc(outcome: Outcome) -> bool:
+    return outcome.verdict is Verdict.REFUSED and outcome.ruling is not None and outcome.ruling.name in _DMARC
+
+
+async def _hand_on(gateway: Gateway, prepared: Prepared, deadline: float) -> Sequence[Outcome]:
     """Offer the message to every destination that is open, or leave that to the spool; give all outcomes."""
     message = prepared.message
     deliveries = zip(message.deliveries, prepared.stopped, strict=True)
@@ -173,7 +240,6 @@ async def _hand_on(gateway: Gateway, prepared: Prepared) -> Sequence[Outcome]:
     if offered.deliveries and gateway.settings.queue_first and message.authenticated:
         found = iter(await gateway.courier.known(offered))
     elif offered.deliveries:
-        deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
         found = iter(await gateway.courier.hand_on(offered, deadline))
     return [stopped or next(found) for stopped in prepared.stopped]
 
