@@ -208,7 +208,8 @@ class Machine:
                 self.world.breaks(f"the spool cannot be opened: {error}")
             gateway.spawn(self._give_up(gateway))
         except Exception as error:
-            self.world.breaks(f"the gateway cannot start: {type(error).__name__}: {error}")
+            if not gateway.process.dead:
+                self.world.breaks(f"the gateway cannot start: {type(error).__name__}: {error}")
             raise
 
     async def _give_up(self, gateway: Gateway) -> None:
