@@ -75,6 +75,8 @@ class Gateway:
         self.log = WorldLog(world, self.process, {})
         self.up = False
         self.stopping = False
+        self.closed = False
+        self.gave_up = False
         self.talks: set[asyncio.Task[Any]] = set()
         self._plan = plan
         self._random = random
@@ -133,6 +135,8 @@ class Gateway:
         await self.running
         await self.carrier.close(GRACE)
         self.pacer.close()
+        self.gave_up = self.unable
+        self.closed = True
         await self.spool.close()
 
     async def _stop_serving(self) -> None:
@@ -149,6 +153,8 @@ class Gateway:
     @property
     def unable(self) -> bool:
         """Whether the spool has given up until the gateway is started again."""
+        if self.closed:
+            return self.gave_up
         refusal = self.spool.refusal() if self.up else None
         return refusal is not None and refusal.code == 451
 
