@@ -11,7 +11,9 @@ own launcher sets them in the process, before it serves.
 import contextlib
 import itertools
 import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from typing import Any
 
 from forwarder.ops.control import call
 from tests.corpus.signed import Key, make_key, sign
-from tests.lab.client import Answer, Client
+from tests.lab.client import Answer, Client, stuff
 from tests.lab.gateway import Gateway, Value
 from tests.lab.hop import Hop, Received
 from tests.lab.maildir import wait_for
@@ -179,6 +181,36 @@ class Scene:
     def wait_empty(self) -> None:
         """Wait until the queue is empty."""
         wait_for(lambda: not self.queue(), what="the queue does not empty")
+
+    def restart(self, *, kill: bool = False) -> None:
+        """End the gateway, by SIGTERM or at once, and start it again."""
+        self.stop(kill=kill)
+        self.gateway.start()
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End the gateway, by SIGTERM with status 0 or at once."""
+        if kill:
+            self.gateway.kill()
+        else:
+            self.gateway.terminate()
+            assert self.gateway.wait_end() == 0, self.gateway.text[-4000:]
+
+    def vanish(self, who: Who, to: str, octets: bytes) -> None:
+        """Send one message and be gone before the reply; return when the gateway knows that nobody has heard it."""
+        unheard = len(self.gateway.events("unheard"))
+        client = self.connect(who)
+        for line in (f"MAIL FROM:<{ME}> BODY=8BITMIME", f"RCPT TO:<{to}>"):
+            assert client.command(line).code == 250
+        assert client.command("DATA").code == 354
+        process = self.gateway.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)  # it sees the message and the end at once
+        try:
+            client.write(stuff(octets))
+            client.close()
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        self.gateway.wait_event("unheard", unheard + 1)
 
     def delete(self, id: str) -> None:
         """Delete a message from the queue."""

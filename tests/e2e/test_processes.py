@@ -112,9 +112,12 @@ def alive(pid: int) -> bool:
 
     Its first thread may have ended before the others, which hold its sockets still.
     """
+    return any(_runs(thread) for thread in Path(f"/proc/{pid}/task").glob("*"))
+
+
+def _runs(thread: Path) -> bool:
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        return any((thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX" for thread in threads)
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
