@@ -108,9 +108,16 @@ def test_when_the_parent_is_killed_nothing_of_it_is_left(loopback: World, gate: 
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent does not."""
+    """Whether a process runs; one that has ended and waits for its parent does not.
+
+    Its first thread may have ended before the others, which hold its sockets still.
+    """
+    return any(_runs(thread) for thread in Path(f"/proc/{pid}/task").glob("*"))
+
+
+def _runs(thread: Path) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -75,6 +75,8 @@ class Gateway:
         self.log = WorldLog(world, self.process, {})
         self.up = False
         self.stopping = False
+        self.closed = False
+        self.gave_up = False
         self.talks: set[asyncio.Task[Any]] = set()
         self._plan = plan
         self._random = random
@@ -94,17 +96,18 @@ class Gateway:
         left({letter.message.id: letter for letter in found}, frozenset(await spool.memories()))
         ledger = LocalLedger(self.clock, self.log, spool)
         await ledger.load()
-        pacer = LocalPacer(Pacing(PacingSettings(), provider_of), self.clock)
+        self.pacer = pacer = LocalPacer(Pacing(PacingSettings(), provider_of), self.clock)
         names = Names(plan.zone, plan.dns, self.world)
         network = Network(plan.hops, self.process, self.outside)
         ports = Surroundings(names, network, self.clock, random, ledger, pacer, self.log)
-        self.courier = CutThroughCourier(CourierSettings("mx.ours.test"), ports)
+        self.courier = CutThroughCourier(CourierSettings("mx.ours.test"), ports)  # for sessions
+        self.carrier = CutThroughCourier(CourierSettings("mx.ours.test"), ports)  # for the queue
         settings = SettlementSettings("mx.ours.test", lambda address: (Destination(address),), plan.intervals)
         settlement = Settlement(settings, self.clock, random, self._new_id)
         self.runner = Runner(
             RunnerSettings(POSTMASTER, refusal=spool.refusal),
             spool=spool,
-            carrier=self.courier,
+            carrier=self.carrier,
             settlement=settlement,
             clock=self.clock,
             log=self.log,
@@ -126,17 +129,23 @@ class Gateway:
         self.up = True
 
     async def stop(self) -> None:
-        """End in good order, as on SIGTERM."""
+        """End in good order and in the service's order, as on SIGTERM."""
         self.stopping = True
+        await asyncio.gather(self._stop_serving(), self.runner.drain(GRACE))
+        await self.running
+        await self.carrier.close(GRACE)
+        self.pacer.close()
+        self.gave_up = self.unable
+        self.closed = True
+        await self.spool.close()
+
+    async def _stop_serving(self) -> None:
         if self.talks:
-            _, late = await asyncio.wait(self.talks, timeout=GRACE)
+            _, late = await asyncio.wait(self.talks, timeout=self._random.choice((0.0, GRACE)))
             for talk in late:
                 talk.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self.courier.close(GRACE)
-        await self.runner.drain(GRACE)
-        await self.running
-        await self.spool.close()
 
     def _new_id(self) -> str:
         return self.gateway.new_id()
@@ -144,6 +153,8 @@ class Gateway:
     @property
     def unable(self) -> bool:
         """Whether the spool has given up until the gateway is started again."""
+        if self.closed:
+            return self.gave_up
         refusal = self.spool.refusal() if self.up else None
         return refusal is not None and refusal.code == 451
 
@@ -190,7 +201,7 @@ class Machine:
         self.world.tell(f"process {self._number} begins")
         loop = self.world.loop
         ending = self.plan.ending(self._number, self._random)
-        loop.alarm, loop.on_alarm = -1, self.kill
+        loop.alarm, loop.on_alarm = -1, lambda: self._end_by_plan(gateway, ending.orderly)
         if ending.step:
             loop.alarm = loop.steps + ending.step
         gateway.disk.kill_at = ending.operation
@@ -208,7 +219,8 @@ class Machine:
                 self.world.breaks(f"the spool cannot be opened: {error}")
             gateway.spawn(self._give_up(gateway))
         except Exception as error:
-            self.world.breaks(f"the gateway cannot start: {type(error).__name__}: {error}")
+            if not gateway.process.dead:
+                self.world.breaks(f"the gateway cannot start: {type(error).__name__}: {error}")
             raise
 
     async def _give_up(self, gateway: Gateway) -> None:

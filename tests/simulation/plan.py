@@ -86,11 +86,13 @@ class Plan:
         """Draw how a process ends."""
         if number > self.endings:
             return Ending()
-        match random.randrange(6):
+        match random.randrange(7):
             case 0:
                 return Ending(step=random.randrange(1, 1500))
             case 1:
                 return Ending(step=random.randrange(1, 200))
+            case 5:
+                return Ending(step=random.randrange(100, 600), orderly=True)
             case 2:
                 return Ending(operation=random.randrange(1, 120))
             case 3:

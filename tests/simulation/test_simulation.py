@@ -31,7 +31,7 @@ def test_keeps_every_promise_in_every_seed(chunk: int) -> None:
 
 
 def test_tells_the_same_story_twice() -> None:
-    stories = [run("--seed", "11", "--trace").stdout for _ in range(2)]
+    stories = [run("--seed", "7", "--trace").stdout for _ in range(2)]
     told = [story.rpartition("\n1 seeds")[0] for story in stories]
     assert told[0] == told[1]
     assert "heard 250" in told[0]
@@ -63,11 +63,11 @@ def test_a_killed_process_tidies_nothing_up() -> None:
         task.cancel()
         await asyncio.sleep(100)
         assert not task.done()
+        assert not told
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     loop.run_until_complete(main())
     loop.close()
-    assert not told
     assert loop.time() >= 105
 
 

@@ -1,6 +1,7 @@
 """`EmbeddedSpool`: what is stored is there, whole, until it is done with."""
 
 import asyncio
+import gc
 import hashlib
 import random
 import tempfile
@@ -17,6 +18,7 @@ from forwarder.model.destination import Destination, Hop
 from forwarder.model.letter import Change, Letter, Part, Progress, Query, State
 from forwarder.model.message import Delivery, MemoryContent, StrippedContent
 from forwarder.ports import SpoolError
+from forwarder.spool import store
 from forwarder.spool.files import FiledContent
 from tests.fakes import RecordingLog
 from tests.spool.material import (
@@ -215,6 +217,37 @@ async def test_waiting_tells_the_lane(tmp_path: Path) -> None:
         (part(1, 1), "[192.0.2.7]:25", True),
         (part(2), "gmail.example", False),
     ]
+    await spool.close()
+
+
+@pytest.mark.parametrize("slice", [1, 2, 3, 7, 100])
+async def test_waiting_is_whole_however_it_is_sliced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice: int
+) -> None:
+    monkeypatch.setattr(store, "_PARTS", slice)
+    spool = await opened(tmp_path)
+    await spool.store([letter(n, parts=3) for n in range(5)])
+    await spool.store([], [Change(part(2, 1), HELD)])
+    found = [one.part for one in await spool.waiting()]
+    assert found == [part(n, index) for n in range(5) for index in range(3) if (n, index) != (2, 1)]
+    assert gc.isenabled()
+    await spool.close()
+
+
+@pytest.mark.parametrize("slice", [1, 2, 7])
+@pytest.mark.parametrize("key", ["5", "x'ff'", "CAST(x'ff' AS TEXT)", "CAST(x'30ff' AS TEXT)"])
+async def test_keys_that_were_spoilt_do_not_end_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice: int, key: str
+) -> None:
+    """They come before, between or after the others, where no slice can go on from them."""
+    monkeypatch.setattr(store, "_PARTS", slice)
+    spool = await opened(tmp_path)
+    await spool.store([letter(n, parts=3) for n in range(3)])
+    statement = f"UPDATE parts SET letter = {key} WHERE letter = ?"
+    spool._database._connection.execute(statement, (number(1),))
+    found = [one.part for one in await spool.waiting()]
+    assert found == [part(n, index) for n in (0, 2) for index in range(3)]
+    assert len(names(tmp_path, "quarantine")) == 1
     await spool.close()
 
 
