@@ -30,6 +30,7 @@ from forwarder.ops.addresses import own_addresses
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.wire import Ports
 from forwarder.ports import EventLog
+from forwarder.session.custody import finish
 from forwarder.session.gateway import Gateway
 from forwarder.session.transaction import Session
 
@@ -121,6 +122,7 @@ class Front:
 
     async def close(self) -> None:
         """End what is under way to next hops, after a while, and everything else."""
+        await finish()
         await self._courier.close(_COURIER_GRACE)
         await self._resolver.close()
 

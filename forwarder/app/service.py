@@ -88,9 +88,8 @@ class Service:
         self._log.event("stopping", connections=crew.connections)
         for watch in watches[1:]:
             watch.cancel()
-        cut_off, _ = await asyncio.gather(
-            crew.drain(config.delivery.cutthrough_deadline + _DRAIN_MARGIN), custody.drain(_DELIVERING)
-        )
+        cut_off = await crew.drain(config.delivery.cutthrough_deadline + _DRAIN_MARGIN)
+        await custody.drain(_DELIVERING)  # after the crew: what its last attempts came to is to be recorded
         await control.close()
         watches[0].cancel()
         self._log.event("stopped", cut_off=cut_off)

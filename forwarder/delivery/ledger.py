@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from forwarder.delivery.memory import MAX_AGE, Key, Memory
+from forwarder.delivery.memory import MAX_AGE, MAX_ENTRIES, Key, Memory
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.ports import Clock, EventLog, Spool, SpoolError
@@ -49,20 +49,14 @@ class LocalLedger:
     async def load(self) -> None:
         """Take over what the spool kept; raises `SpoolError`."""
         assert self._spool is not None
-        now, gone = self._clock.now().timestamp(), {}
-        found = []
-        for key, octets in (await self._spool.memories()).items():
-            if not key.startswith(_PREFIX):
-                continue
-            entry = _decoded(octets)
-            if entry is None or now - entry.at > self._memory.seconds:
-                gone[key] = b""
-            else:
-                found.append((max(0.0, now - entry.at), key, entry))
-        for age, key, entry in sorted(found, key=lambda one: -one[0]):
-            self._memory.put(Key(key.removeprefix(_PREFIX)), _outcome(entry), age)
-        if gone:
-            await self._spool.remember(gone)
+        kept = {key: _decoded(octets) for key, octets in (await self._spool.memories()).items() if _is_ours(key)}
+        found = sorted(((entry.at, key) for key, entry in kept.items() if entry), reverse=True)[:MAX_ENTRIES]
+        for _, key in reversed(found):  # the age begins anew: the time of day may be years off
+            entry = kept[key]
+            assert entry is not None
+            self._memory.put(Key(key.removeprefix(_PREFIX)), _outcome(entry))
+        if gone := kept.keys() - {key for _, key in found}:
+            await self._spool.remember(dict.fromkeys(gone, b""))
 
     def keep_for(self, seconds: float) -> None:
         """Let entries reach this age."""
@@ -120,6 +114,10 @@ class LocalLedger:
             await self._spool.remember({_PREFIX + key: octets for key, octets in entries.items()})
         except SpoolError as error:
             self._log.event("alert", component="spool", text=f"what was handed on is not on disk: {error}")
+
+
+def _is_ours(key: bytes) -> bool:
+    return key.startswith(_PREFIX)
 
 
 def _decoded(octets: bytes) -> _Entry | None:

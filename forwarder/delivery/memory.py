@@ -50,11 +50,11 @@ class Memory:
         self._known[key] = (self._clock.monotonic(), found[1])
         return found[1]
 
-    def put(self, key: Key, outcome: Outcome, age: float = 0.0) -> None:
-        """Remember; an entry that is there already is made anew. Of old entries the oldest is to be put first."""
+    def put(self, key: Key, outcome: Outcome) -> None:
+        """Remember; an entry that is there already is made anew."""
         self._expire()
         self._known.pop(key, None)
-        self._known[key] = (self._clock.monotonic() - age, outcome)
+        self._known[key] = (self._clock.monotonic(), outcome)
         if len(self._known) > self._entries:
             del self._known[next(iter(self._known))]
 

@@ -59,6 +59,12 @@ def note_unheard(gateway: Gateway, message: Outgoing) -> None:
     noting.add_done_callback(_UNDER_WAY.discard)
 
 
+async def finish() -> None:
+    """Wait for what was begun for senders that have gone."""
+    while _UNDER_WAY:
+        await asyncio.wait(set(_UNDER_WAY))
+
+
 def letter_of(message: Outgoing, received: datetime, header: Header) -> Letter:
     """Give what the spool needs to know of a message."""
     return Letter(
