@@ -188,11 +188,15 @@ class Runner:
         self._attempts.release(lost)
 
     def changed(self, waitings: Iterable[Waiting]) -> None:
-        """Learn that the operator has made parts QUEUED, or due at another time."""
+        """Learn that the operator has made parts QUEUED, or due at another time.
+
+        Lanes that are held are tried again: who asks knows more of them than we do.
+        """
         now, wall = self._clock.monotonic(), self._clock.now()
         for waiting in waitings:
             if not self._attempts.underway.stay(waiting.part):
                 self._schedule.place(waiting, now, wall)
+                self._schedule.hold_lane(waiting.lane, now, now)
         self._attempts.wake.set()
 
     def gone(self, parts: Iterable[Part]) -> None:

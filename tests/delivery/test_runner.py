@@ -494,6 +494,21 @@ async def test_the_operator_can_have_a_part_tried_now() -> None:
         assert loop.spool.state("id1") is State.DELIVERED
 
 
+async def test_what_the_operator_wants_tried_waits_for_no_lane_that_was_found_dead() -> None:
+    async with running() as loop:
+        loop.carrier.answer = always(UNREACHABLE)
+        for n in range(2):
+            await loop.runner.keep(letter(id=f"x{n}"), [UNREACHABLE])
+        await loop.pass_time(70)
+        assert len(loop.carrier.offered) == 2, "the second was a probe, and now the lane is left alone"
+        loop.carrier.answer = always(DELIVERED)
+        now = [replace(one.progress[0], due=loop.clock.now()) for one in loop.spool.letters.values()]
+        waitings = [waiting_of(one, 0) for one in loop.spool.letters.values()]
+        loop.runner.changed([replace(one, progress=due) for one, due in zip(waitings, now, strict=True)])
+        await rest()
+        assert loop.spool.letters == {}
+
+
 async def test_what_the_operator_took_away_is_not_tried() -> None:
     async with running() as loop:
         await loop.runner.keep(letter(), [DEFERRED])

@@ -110,7 +110,9 @@ class Scene:
     _places: Iterator[int] = field(default_factory=lambda: iter(range(PLACES)))
 
     def begin(self) -> None:
-        """Begin a test: nobody has any mail."""
+        """Begin a test: nobody has any mail, and nothing is left of a test that failed."""
+        if self.queue():
+            self.ask(verb="delete", all=True)
         self.home.received.clear()
         self.office.received.clear()
 
