@@ -108,7 +108,7 @@ def test_what_a_worker_gave_to_the_spool_stays(stage: Scene, dies: bool) -> None
 
 
 def test_a_retry_that_another_worker_gets_makes_no_second_copy(stage: Scene) -> None:
-    """What a stranger was told to send again is delivered meanwhile: every process knows of it, also after a restart."""
+    """What a stranger was told to send again is delivered meanwhile: every process knows, also after a restart."""
     place = stage.place()
     _, go_on = blocked(place)
     octets = stage.message(Who.NOBODY)
