@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.e2e.queue_stage import ME, Scene, Who, dsn, id_of, scene
+from tests.lab.client import stuff
 from tests.lab.maildir import wait_for
 
 NEVER = "550 5.7.17 we do not want this"
 MANY = 2000
-_CLIENTS = 16
+_CLIENTS = 8
 
 each_restart = pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
 
@@ -129,7 +130,10 @@ def test_two_thousand_messages_survive_a_restart(stage: Scene) -> None:
     def feed(count: int) -> None:
         with stage.connect() as client:
             for _ in range(count):
-                assert client.send(ME, place.one, stage.message(), "BODY=8BITMIME").code == 250
+                client.write(f"MAIL FROM:<{ME}> BODY=8BITMIME\r\nRCPT TO:<{place.one}>\r\nDATA\r\n".encode())
+                assert [client.read().code for _ in range(3)] == [250, 250, 354]
+                client.write(stuff(stage.message()))
+                assert client.read().code == 250
 
     with ThreadPoolExecutor(_CLIENTS) as pool:
         list(pool.map(feed, [MANY // _CLIENTS] * _CLIENTS))

@@ -17,10 +17,10 @@ def stage() -> Iterator[Scene]:
         yield found
 
 
-def act(stage: Scene, *words: str, status: int = 0) -> str:
+def act(stage: Scene, *words: str) -> str:
     """Run a command on the queue; give what it printed."""
     ran = stage.gateway.run("queue", *words)
-    assert ran.status == status, ran.output
+    assert ran.status == 0, ran.output
     return ran.output
 
 
@@ -34,7 +34,6 @@ def test_every_command(stage: Scene, running: bool) -> None:
     if not running:
         stage.stop()
     assert [entry["id"] for entry in stage.listed()] == list(ids.values()), "the oldest first"
-    assert "come back later" in act(stage, "show", ids["kept"])
     assert (
         act(stage, "show", ids["kept"], "--content")
         .encode()
@@ -44,7 +43,6 @@ def test_every_command(stage: Scene, running: bool) -> None:
     act(stage, "hold", ids["held"], ids["freed"], ids["moved"])
     assert [entry["id"] for entry in stage.listed("--state", "held")] == [ids[n] for n in ("held", "freed", "moved")]
     act(stage, "release", ids["freed"])
-    act(stage, "bounce", ids["returned"], status=2)
     act(stage, "bounce", ids["returned"], "--yes")
     act(stage, "delete", ids["gone"], "--yes")
     act(stage, "resend", ids["moved"], "--to", f"other@e{place.number}.test")

@@ -23,7 +23,7 @@ import pytest
 
 from forwarder.ops.control import call
 from tests.lab import postfix
-from tests.lab.gateway import Gateway
+from tests.lab.gateway import Gateway, Value
 from tests.lab.maildir import wait_for
 from tests.lab.postfix import Postfix
 from tests.lab.world import Host, World, namespace_world
@@ -198,7 +198,7 @@ def everybody() -> Iterator[Scene]:
         one, two, three, four = hosts
         world.dns.add("known.test", "TXT", f"v=spf1 ip4:{one.address} -all")
         gate = world.host("mx.forward.test", "forward.test")
-        settings = {"delivery.cutthrough_deadline": "2s", "delivery.retry": ["1s"]}
+        settings: dict[str, Value] = {"delivery.cutthrough_deadline": "2s", "delivery.retry": ["1s"]}
         asks = {"smtpd_recipient_restrictions": f"check_policy_service unix:{world.folder}/policy"}
         with (
             Policy(world.folder / "policy") as policy,

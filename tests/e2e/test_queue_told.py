@@ -10,7 +10,7 @@ from forwarder.ops.clock import SystemClock
 from forwarder.rewrite.srs import Srs
 from tests.e2e.queue_stage import ME, Place, Scene, Who, dsn, id_of, scene, states
 from tests.lab.client import Client
-from tests.lab.gateway import SRS_SECRET, Gateway
+from tests.lab.gateway import SRS_SECRET, Gateway, Value
 from tests.lab.hop import Received
 from tests.lab.maildir import wait_for
 
@@ -185,7 +185,7 @@ def test_an_alias_loop_over_two_gateways_ends_with_one_dsn(stage: Scene, mode: s
     place = stage.place()
     far = stage.world.host(f"mx.{mode}.test", f"{mode}.test")
     there, back = f"round@{mode}.test", f"round{mode}@forward.test"
-    settings = {"delivery.cutthrough_deadline": "2s", "delivery.retry": ["1s"], "delivery.mode": mode}
+    settings: dict[str, Value] = {"delivery.cutthrough_deadline": "2s", "delivery.retry": ["1s"], "delivery.mode": mode}
     if not stage.world.dns.has("forward.test"):
         stage.world.dns.add("forward.test", "MX", "10 mx.forward.test.")
     with Gateway(stage.world, far, f"[{mode}.test]\nround -> {back}\n", settings=settings) as other:
