@@ -99,6 +99,15 @@ def _secrets(config: Config) -> Iterator[str]:
         yield f"srs.secrets: {error}"
 
 
+def _keys(config: Config) -> Iterator[str]:
+    from forwarder.app.wanted import Unready, read_keys  # all of the gateway
+
+    try:
+        read_keys(config)
+    except Unready as error:
+        yield from (f"dkim.keys: {problem}" for problem in error.problems)
+
+
 def _password(config: Config) -> Iterator[str]:
     if config.delivery.smarthost is None or not config.delivery.smarthost.user:
         return
@@ -151,6 +160,7 @@ _LOOKS: tuple[Callable[[Config], Iterator[str]], ...] = (
     _support,
     _rules,
     _secrets,
+    _keys,
     _password,
     _certificate,
     _folders,

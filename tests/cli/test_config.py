@@ -140,6 +140,18 @@ def test_secrets_that_others_can_read(folder: Path) -> None:
     ]
 
 
+def test_a_key_that_cannot_sign(folder: Path) -> None:
+    place = folder / "state" / "keys" / "example.org"
+    place.mkdir(mode=0o700, parents=True)
+    place.parent.chmod(0o700)
+    key = place / "s1.pem"
+    key.touch(mode=0o600)
+    (line,) = check(folder)
+    assert line.startswith(f"dkim.keys: {key}: it is no private key in PEM form")
+    path = configure(folder, '[dkim]\nsign = false\n[arc]\nseal = false\n[rewrite]\nfrom = "never"')
+    assert run("check", "--config", str(path)).exit_code == 0  # nobody needs it
+
+
 def test_a_smarthost_without_a_login_needs_no_password(folder: Path) -> None:
     path = configure(folder, '[delivery]\nsmarthost = "smtp://mail.example"')
     assert "smarthost_password" not in run("check", "--config", str(path)).output
