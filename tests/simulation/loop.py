@@ -5,8 +5,9 @@ runs again: no `finally`, no callback; that is what kill -9 does.
 """
 
 import asyncio
-from contextvars import ContextVar
-from heapq import heappop
+from collections import deque
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,8 +32,30 @@ class Stuck(Exception):  # noqa: N818 - it says what is the matter
     """Nothing can ever happen again, or something happens without end."""
 
 
+class Handle:
+    """A callback to come; what asyncio's own does, without its looks at the debug mode."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled", "seconds")
+
+    def __init__(self, callback: "Callable[..., object]", args: tuple[Any, ...], context: Context | None) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self.is_cancelled = False
+        self.seconds = 0.0
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def when(self) -> float:
+        return self.seconds
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
-    """`steps` counts what was run for processes; `on_step` is called before the step that has the number `alarm`."""
+    """`steps` counts what was run for processes; `on_alarm` is called before the step that has the number `alarm`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,45 +65,83 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.alarm = -1
         self.on_alarm: Callable[[], None] = lambda: None
         self.faults: list[str] = []
+        self._now: deque[Handle] = deque()
+        self._later: list[tuple[float, int, Handle]] = []  # the number keeps the order of what is due together
+        self._timers = 0
         self.set_exception_handler(self._note)
 
     def time(self) -> float:
         """Give the virtual time in seconds."""
         return self.seconds
 
+    def drop(self) -> None:
+        """Forget everything that was to come."""
+        self._now.clear()
+        self._later.clear()
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
+        handle = Handle(callback, args, context)
+        self._now.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
+        return self.call_at(self.seconds + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
+        handle = Handle(callback, args, context)
+        handle.seconds = when
+        self._timers += 1
+        heappush(self._later, (when, self._timers, handle))
+        return handle
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self, work: Any, *, name: str | None = None, context: Context | None = None
+    ) -> Any:
+        return asyncio.Task(work, loop=self, name=name, context=context)
+
     def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self.faults.append(f"{context.get('message')}: {type(error).__name__}: {error}")
 
     def _run_once(self) -> None:
-        ready: Any = self._ready  # type: ignore[attr-defined]
-        timers: Any = self._scheduled  # type: ignore[attr-defined]
-        while timers and timers[0]._cancelled:
-            heappop(timers)._scheduled = False
-        if not ready:
-            if not timers:
+        now, later = self._now, self._later
+        while later and later[0][2].is_cancelled:
+            heappop(later)
+        if not now:
+            if not later:
                 raise Stuck("nothing is left that could happen")
-            self.seconds = max(self.seconds + _TICK, timers[0]._when)
-        while timers and timers[0]._when <= self.seconds:
-            timer = heappop(timers)
-            timer._scheduled = False
-            ready.append(timer)
-        for _ in range(len(ready)):
-            self._step(ready.popleft())
+            self.seconds = max(self.seconds + _TICK, later[0][0])
+        while later and later[0][0] <= self.seconds:
+            now.append(heappop(later)[2])
+        for _ in range(len(now)):
+            handle = now.popleft()
+            if not handle.is_cancelled and self._may_run(handle.context.get(PROCESS)):
+                try:
+                    handle.context.run(handle.callback, *handle.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # as asyncio's own handle does
+                    self.call_exception_handler({"message": f"in {handle.callback}", "exception": error})
         if self.ran > MOST_STEPS:
             raise Stuck(f"{self.ran} steps and no end")
 
-    def _step(self, handle: Any) -> None:
-        if handle._cancelled:
-            return
-        process = handle._context.get(PROCESS)
+    def _may_run(self, process: Process | None) -> bool:
+        """Count a step; give whether its process lives."""
         self.ran += 1
-        if process is not None:
-            if process.dead:
-                return
-            self.steps += 1
-            if self.steps == self.alarm:
-                self.on_alarm()
-                if process.dead:
-                    return
-        handle._run()
+        if process is None:
+            return True
+        if process.dead:
+            return False
+        self.steps += 1
+        if self.steps == self.alarm:
+            self.on_alarm()
+        return not process.dead

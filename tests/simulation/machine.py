@@ -1,7 +1,7 @@
 """The gateway's processes, one after the other on one spool: built, killed without warning, stopped, built again.
 
 A `Gateway` here is one process: everything real, from the session's ports down. `Machine` starts the next one when one
-has ended, on what that left in its files: a copy of the folder, since SQLite's locks belong to the whole simulation.
+has ended, on the same volume.
 What was durable at the end of a process is looked at before the next one begins (`Left`).
 """
 
@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import shutil
-import sqlite3
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +29,18 @@ from forwarder.model.letter import Letter, Query
 from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
 from forwarder.ports import SpoolError
 from forwarder.rewrite.srs import Srs
+from forwarder.session import custody
 from forwarder.session import gateway as session
 from forwarder.spool.hands import Hands, Inline
 from forwarder.spool.room import SpoolSettings
 from forwarder.spool.store import EmbeddedSpool
-from tests.simulation.disk import SimDisk, SlowHands
+from tests.simulation.disk import SimDisk, SlowHands, Volume
 from tests.simulation.hops import Names, Network
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.plan import POSTMASTER, RULES, Plan
 from tests.simulation.world import World, WorldClock, WorldLog
 
+FOLDER = Path("/spool")
 SMALL = SpoolSettings(minimum_free=0, minimum_files=0, ballast=4096)
 SRS = Srs("fwd.ours.test", [b"a secret for the simulation"], 21)
 GRACE = 5.0  # seconds that an orderly stop leaves for what is under way
@@ -62,15 +62,14 @@ class Left:
 class Gateway:
     """One process."""
 
-    def __init__(self, number: int, world: World, plan: Plan, folder: Path, kill: Callable[[], None]) -> None:
+    def __init__(self, number: int, world: World, plan: Plan, volume: Volume, kill: Callable[[], None]) -> None:
         self.process = Process(number)
         self.world = world
-        self.folder = folder
         self.outside = contextvars.copy_context()
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self.process)
         random = world.random(f"gateway {number}")
-        self.disk = SimDisk(self.process, plan.disk, world.random(f"disk {number}"), lambda: world.now, kill)
+        self.disk = SimDisk(volume, self.process, plan.disk, world.random(f"disk {number}"), lambda: world.now, kill)
         self.clock = WorldClock(world, plan.jumps, world.now - 1000 * random.random())
         self.log = WorldLog(world, self.process, {})
         self.up = False
@@ -83,14 +82,15 @@ class Gateway:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run something in this process."""
-        return self.world.loop.create_task(work, context=self.context)
+        task: asyncio.Task[Any] = self.world.loop.create_task(work, context=self.context)
+        return task
 
     async def start(self, left: Callable[[dict[str, Letter], frozenset[bytes]], None]) -> None:
         """Build everything, and begin; raise `SpoolError`."""
         plan, random = self._plan, self._random
         hands: Hands = SlowHands(Random(random.random()), plan.slowness) if plan.slowness else Inline()
         self.spool = spool = await EmbeddedSpool.open(
-            self.folder, clock=self.clock, log=self.log, settings=SMALL, disk=self.disk, hands=hands
+            FOLDER, clock=self.clock, log=self.log, settings=SMALL, disk=self.disk, hands=hands
         )
         found = await spool.find(Query())
         left({letter.message.id: letter for letter in found}, frozenset(await spool.memories()))
@@ -131,7 +131,10 @@ class Gateway:
     async def stop(self) -> None:
         """End in good order and in the service's order, as on SIGTERM."""
         self.stopping = True
-        await asyncio.gather(self._stop_serving(), self.runner.drain(GRACE))
+        await self._stop_serving()
+        await custody.finish()
+        await self.courier.close(GRACE)
+        await self.runner.drain(GRACE)
         await self.running
         await self.carrier.close(GRACE)
         self.pacer.close()
@@ -145,7 +148,6 @@ class Gateway:
             for talk in late:
                 talk.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self.courier.close(GRACE)
 
     def _new_id(self) -> str:
         return self.gateway.new_id()
@@ -162,7 +164,7 @@ class Gateway:
 class Machine:
     """Runs gateways, ends them, and tells what each left. `now` is None while none is up."""
 
-    def __init__(self, world: World, plan: Plan, folder: Path) -> None:
+    def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
         self.plan = plan
         self.gateway: Gateway | None = None
@@ -171,7 +173,7 @@ class Machine:
         self.on_left: Callable[[Left], None] = lambda _: None
         self.replies = 0
         self.over = False
-        self._folder = folder
+        self.volume = Volume(lambda: world.now)
         self._number = 0
         self._random = world.random("machine")
         self._pending: set[asyncio.Task[Any]] = set()  # of dead processes: held, so that nothing tidies up for them
@@ -194,10 +196,7 @@ class Machine:
         if self.over:
             return
         self._number += 1
-        folder = self._folder / f"{self._number}"
-        source = self._folder / f"{self._number - 1}"
-        _copy(source, folder)
-        self.gateway = gateway = Gateway(self._number, self.world, self.plan, folder, self.kill)
+        self.gateway = gateway = Gateway(self._number, self.world, self.plan, self.volume, self.kill)
         self.world.tell(f"process {self._number} begins")
         loop = self.world.loop
         ending = self.plan.ending(self._number, self._random)
@@ -299,6 +298,7 @@ class Machine:
 
     def _bury(self, gateway: Gateway) -> None:
         gateway.disk.drop()
+        custody._UNDER_WAY.clear()  # a process's own
         self._pending |= asyncio.all_tasks(self.world.loop)  # also what its last step began
         self._dead.append(gateway)
 
@@ -319,28 +319,10 @@ class Machine:
             with contextlib.suppress(BaseException):
                 task.get_coro().close()
         self._pending.clear()
-        for gateway in self._dead:
-            if gateway.disk.connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    gateway.disk.connection.close()
+        if self.volume.database is not None:
+            self.volume.database.end()
 
 
 def _is_ours(task: "asyncio.Task[Any]") -> bool:
     code = getattr(task.get_coro(), "cr_code", None)
     return code is not None and f"{os.sep}forwarder{os.sep}" in code.co_filename
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not source.exists():
-        return
-    target.mkdir(mode=0o700)
-    with os.scandir(source) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                (target / entry.name).mkdir(mode=0o700)
-                for inner in os.listdir(entry.path):
-                    os.link(Path(entry.path) / inner, target / entry.name / inner)
-            elif entry.name.startswith("queue.db"):
-                shutil.copy(entry.path, target / entry.name)
-            else:
-                os.link(entry.path, target / entry.name)

@@ -110,14 +110,14 @@ class Plan:
 def draw(world: World) -> Plan:
     """Give the plan of a seed."""
     random = world.random("plan")
-    large = random.random() < 0.01
-    expire = random.choice((6 * HOUR, DAY, 2 * DAY, 5 * DAY)) if large else random.choice((2 * HOUR, 6 * HOUR, DAY))
+    large = random.random() < 0.002  # one of these costs as much as ten others
+    expire = random.choice((6 * HOUR, DAY, 2 * DAY, 5 * DAY) if large else (2 * HOUR, 2 * HOUR, 6 * HOUR, DAY))
     seconds = random.choice(((60.0, 600.0, 3600.0, 4 * HOUR), (60.0, 300.0, 1800.0, 3 * HOUR)))
-    ends = expire * random.choice((0.02, 0.1, 0.3, 1.2))
+    ends = expire * random.choice((0.02, 0.02, 0.1, 0.1, 0.3, 0.3, 1.2))
     zone = _zone()
     plan = Plan(zone, _hops(world, random, ends, zone), [], Intervals(seconds, expire=expire), ends)
     plan.mails = [
-        _mail(n, random, ends) for n in range(random.randrange(6, 20) if large else random.choice((1, 1, 1, 2)))
+        _mail(n, random, ends) for n in range(random.randrange(6, 20) if large else random.choice((1, 1, 1, 1, 2)))
     ]
     if random.random() < 0.25:
         plan.dns = _spans(random, ends, random.choice((0.2, 0.8, 1.0)))
@@ -130,7 +130,7 @@ def draw(world: World) -> Plan:
     if random.random() < 0.3:
         by = (3650 * DAY, -DAY, -3 * MINUTE, 2 * MINUTE, -365 * DAY, 6 * DAY)
         plan.jumps = sorted((random.random() * ends * 1.2, random.choice(by)) for _ in range(random.choice((1, 2))))
-    plan.slowness = random.choice((0.0, 0.0, 0.01, 0.5))
+    plan.slowness = random.choice((0.0, 0.0, 0.0, 0.01, 0.5))
     plan.queue_first = random.random() < 0.25
     plan.endings = random.choice((0, 1, 1, 2, 3, 5))
     return plan
@@ -187,7 +187,7 @@ def _mail(number: int, random: Random, ends: float) -> Mail:
     domain = random.choice(("good.test", "good.test", "other.test"))
     kind = random.choice(("plain", "plain", "plain", "plain", "null", "list", "auto"))
     honest = random.random() < 0.7
-    aliases = tuple(random.sample(_LIKELY, random.choice((1, 1, 2, 3))))
+    aliases = tuple(random.sample(_LIKELY, random.choice((1, 1, 1, 2, 2, 3))))
     aliases = tuple(dict.fromkeys(aliases))
     token = f"m{number}"
     lines = [f"From: writer@{domain}", "To: somebody@ours.test", f"Message-ID: <{token}@{domain}>", "Subject: hello"]

@@ -2,24 +2,20 @@
 
 import asyncio
 import gc
-import shutil
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from forwarder.delivery import runner
 from forwarder.model.letter import Kind, Query
 from forwarder.ports import SpoolError
-from forwarder.session import custody
 from tests.simulation.check import Checker
 from tests.simulation.disk import Killed
 from tests.simulation.loop import Stuck, VirtualLoop
-from tests.simulation.machine import Gateway, Machine
+from tests.simulation.machine import FOLDER, Gateway, Machine
 from tests.simulation.plan import POSTMASTER, draw
 from tests.simulation.senders import Sender
 from tests.simulation.world import DAY, HOUR, World
@@ -45,11 +41,9 @@ class Result:
 def simulate(seed: int, *, tracing: bool = False) -> Result:
     """Run one seed."""
     runner._LONGEST_SLEEP = DAY  # nothing is suspended unnoticed here, and days pass quickly
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=memory if memory.is_dir() else None))
     loop = VirtualLoop()
     world = World(seed, loop, tracing)
-    machine = Machine(world, draw(world), folder)
+    machine = Machine(world, draw(world))
     try:
         loop.run_until_complete(_run(world, machine))
     except Stuck as stuck:
@@ -59,7 +53,6 @@ def simulate(seed: int, *, tracing: bool = False) -> Result:
         world.tell(traceback.format_exc())
     finally:
         _dispose(loop, machine)
-        shutil.rmtree(folder, ignore_errors=True)
     return Result(seed, world.broken, world.digest.hexdigest(), loop.seconds, loop.ran, world.counts, world.trace)
 
 
@@ -138,9 +131,8 @@ async def _finish(world: World, machine: Machine, checker: Checker) -> None:
     notices = [b"".join(one.message.content.chunks()) for one in found if one.kind is Kind.NOTICE]
     notices += [copy.octets for copy in world.copies if copy.to == str(POSTMASTER)]
     checker.finish(letters, b"".join(notices))
-    quarantine = sorted((gateway.folder / "quarantine").iterdir())
-    if quarantine:
-        world.breaks(f"put aside without damage: {[path.name for path in quarantine]}")
+    if quarantine := machine.volume.at(FOLDER / "quarantine").names:
+        world.breaks(f"put aside without damage: {sorted(quarantine)}")
     machine.over = True
     gateway.stopping = True
     stopping = gateway.spawn(machine._stop(gateway))
@@ -156,9 +148,7 @@ def _dispose(loop: VirtualLoop, machine: Machine) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         machine.dispose()
-        custody._UNDER_WAY.clear()
-        loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
+        loop.drop()
         loop.close()
         gc.collect(1)
     sys.unraisablehook = hook
