@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.corpus.odd import HEADER, LOOP, NO_HEADER, RECIPIENT, TOO_LARGE, Odd, header, odd
+from tests.corpus.odd import HEADER, LOOP, NO_HEADER, NOT_AS_DEMANDED, RECIPIENT, TOO_LARGE, Odd, header, odd
 
 _RECEIVED = (
     b"Received: from a.test (a.test [192.0.2.99])\r\n\tby b.test id %d;\r\n\tSun, 22 Nov 2026 09:00:00 +0000\r\n"
@@ -33,7 +33,8 @@ def _fields() -> Iterator[Odd]:
     yield odd("mbox-from-line-first", b"From odd@sender.test Sun Nov 22 10:00:00 2026\r\n" + HEADER + b"\r\ntext\r\n")
     yield header("space-before-colon", b"X-Space : x\r\nX-Tab\t: y\r\n")
     yield header("empty-values", b"X-One:\r\nX-Two: \r\nX-Three:\t\r\n")
-    yield header("duplicates", HEADER + b"Subject: again\r\nFrom: other@sender.test\r\n")
+    again = HEADER + b"Subject: again\r\nFrom: other@sender.test\r\n"
+    yield header("duplicates", again, by_default=NOT_AS_DEMANDED)
     yield header("odd-names", b"x!#$%&'*+-.^_`|~: y\r\nX(comment): z\r\nx: lower\r\n1: digit\r\n")
     yield header("line-without-colon", b"this is no header field\r\nX-After: it\r\n")
     yield header("colon-first", b": no name\r\nX-After: it\r\n")
@@ -52,10 +53,10 @@ def _fields() -> Iterator[Odd]:
 def _sizes() -> Iterator[Odd]:
     yield header("field-of-998", b"X-Long: " + b"x" * 990 + b"\r\n")
     yield header("field-of-32-kilobytes", b"X-Long: " + b"y" * 32_000 + b"\r\n")
-    yield header("five-thousand-fields", b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(5000)))
+    yield header("five-thousand-fields", b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(5000)), by_default=TOO_LARGE)
     yield header("header-of-500-kilobytes", b"".join(b"X-%d: %s\r\n" % (n, b"z" * 980) for n in range(500)))
     addresses = b",\r\n ".join(b"user%d@elsewhere.test" % n for n in range(20_000))
-    yield header("twenty-thousand-addresses", b"Cc: " + addresses + b"\r\n")
+    yield header("twenty-thousand-addresses", b"Cc: " + addresses + b"\r\n", by_default=TOO_LARGE)
     fields = b"".join(b"X-%d: %s\r\n" % (n, b"z" * 980) for n in range(1_100))
     yield header("header-over-a-megabyte", fields, TOO_LARGE)
     yield header("field-over-a-megabyte", b"X-Long: " + b"y" * 1_100_000 + b"\r\n", TOO_LARGE)

@@ -10,6 +10,7 @@ NOT_RELAYABLE = "550 5.6.0"  # bare CR, bare LF, NUL
 NO_HEADER = "554 5.6.0"  # begins with white space: would continue the last line of ours
 LOOP = "554 5.4.6"  # RFC 5321 6.3
 TOO_LARGE = "552 5.3.4"
+NOT_AS_DEMANDED = "550 5.7.1"  # several From fields
 
 HEADER = (
     b"From: Odd <odd@sender.test>\r\nTo: someone@elsewhere.test\r\nSubject: odd\r\n"
@@ -19,12 +20,16 @@ HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Odd:
-    """One message. `refusal` is "" when it has to arrive as it is; `utf8` asks for SMTPUTF8 in MAIL."""
+    """One message. `refusal` is "" when it has to arrive as it is; `utf8` asks for SMTPUTF8 in MAIL.
+
+    `by_default` is the refusal where the defaults of `[message]` and `[limits]` stand, of what else has to arrive.
+    """
 
     name: str
     make: Callable[[], bytes] = field(repr=False)
     refusal: str = ""
     utf8: bool = False
+    by_default: str = ""
 
     @property
     def octets(self) -> bytes:
@@ -47,6 +52,7 @@ def body(name: str, octets: bytes, refusal: str = "") -> Odd:
     return odd(name, HEADER + b"\r\n" + octets, refusal)
 
 
-def header(name: str, lines: bytes, refusal: str = "", *, utf8: bool = False) -> Odd:
+def header(name: str, lines: bytes, refusal: str = "", *, utf8: bool = False, by_default: str = "") -> Odd:
     """Make one with these lines behind an ordinary header section, and a body."""
-    return odd(name, HEADER + lines + b"\r\nbody\r\n", refusal, utf8=utf8)
+    octets = HEADER + lines + b"\r\nbody\r\n"
+    return Odd(name, lambda: octets, refusal, utf8, by_default)

@@ -56,8 +56,13 @@ def sign(
 
 
 def verifies(key: Key, octets: bytes) -> bool:
-    """Whether the topmost signature of the message is good."""
-    return bool(dkim.verify(octets, dnsfunc=_lookup(key)))
+    """Whether the lowest signature of the message is good."""
+    message = dkim.DKIM(octets)
+    last = sum(name.lower() == b"dkim-signature" for name, _ in message.headers) - 1
+    try:
+        return bool(message.verify(max(last, 0), _lookup(key)))
+    except dkim.DKIMException:
+        return False
 
 
 def _lookup(key: Key) -> Callable[..., bytes | None]:

@@ -2,6 +2,8 @@
 
 From the first original octet to the last, what the next hop got must be what was sent, and in front of it there may
 only be whole header lines of ours. What cannot be passed on so is refused in the session, and the hop sees nothing.
+
+The gateway signs and seals, and takes more than by default (`WIDE`); what the defaults refuse is sent to another one.
 """
 
 import random
@@ -16,22 +18,15 @@ from tests.corpus.collection import ODD
 from tests.corpus.odd import RECIPIENT, Odd, arriving
 from tests.corpus.signed import CANONICAL, Key, make_key, sign, verifies
 from tests.lab.client import Answer, Client, stuff
-from tests.lab.gateway import Gateway, ours_and_original
+from tests.lab.findings import ON_TOP
+from tests.lab.gateway import Gateway, Value, ours_and_original
 from tests.lab.hop import Hop, Received
+from tests.lab.receiver import Published
 from tests.lab.world import Host, World, loopback_world
+from tests.rewrite.judges import ed25519, rsa
 
 RULES = "[forward.test]\nodd -> inbox@hop.test\n"
-_OURS = {
-    b"delivered-to",
-    b"received",
-    b"x-forwarded-to",
-    b"x-forwarded-for",
-    b"authentication-results",
-    b"dkim-signature",
-    b"arc-seal",
-    b"arc-message-signature",
-    b"arc-authentication-results",
-}
+WIDE: dict[str, Value] = {"message.from": "any", "limits.header_size": "1MB", "limits.header_fields": 10_000}
 
 
 @dataclass
@@ -41,11 +36,12 @@ class Scene:
     world: World
     sender: Host
     gateway: Gateway
+    usual: Gateway
     hop: Hop
 
-    def send(self, octets: bytes, options: str = "") -> Answer:
+    def send(self, octets: bytes, options: str = "", gateway: Gateway | None = None) -> Answer:
         """Send from the sender to the odd address, over a connection of its own."""
-        with Client(self.world, self.gateway.host, self.sender, timeout=60) as client:
+        with Client(self.world, (gateway or self.gateway).host, self.sender, timeout=60) as client:
             client.ehlo()
             words = options or ("" if octets.isascii() else "BODY=8BITMIME")
             return client.send("odd@sender.test", RECIPIENT, octets, words)
@@ -60,9 +56,15 @@ class Scene:
 def scene() -> Iterator[Scene]:
     with loopback_world() as world:
         sender, gate = world.host("mx.sender.test", "sender.test"), world.host("mx.forward.test")
-        hop = world.host("hop.test")
-        with Hop(world, hop) as taker, Gateway(world, gate, RULES) as gateway:
-            yield Scene(world, sender, gateway, taker)
+        wide, usual = (
+            Gateway(world, gate, RULES, settings=WIDE),
+            Gateway(world, world.host("mx2.forward.test"), RULES),
+        )
+        published = Published(world)
+        for gateway in (wide, usual):
+            published.give_keys(gateway, rsa("s1", "forward.test"), ed25519("e1", "forward.test"))
+        with Hop(world, world.host("hop.test")) as taker, wide, usual:
+            yield Scene(world, sender, wide, usual, taker)
 
 
 def check(received: Received, original: bytes) -> None:
@@ -71,7 +73,8 @@ def check(received: Received, original: bytes) -> None:
     header = split_header(ours)
     assert header.size == len(ours), ours
     names = {field.name for field in header.fields}
-    assert {b"received", b"delivered-to"} <= names <= _OURS
+    assert names - set(ON_TOP) == {b"received"}
+    assert {b"delivered-to", b"dkim-signature"} <= names
     assert re.match(rb"[^\r\n]+\r\n", ours)
 
 
@@ -112,6 +115,14 @@ def test_is_refused_and_goes_nowhere(scene: Scene, one: Odd) -> None:
     before = len(scene.hop.received)
     answer = scene.send(one.octets)
     assert f"{answer.code} {answer.text}".startswith(one.refusal + " "), answer
+    assert len(scene.hop.received) == before
+
+
+@pytest.mark.parametrize("one", [one for one in ODD if one.by_default], ids=lambda one: one.name)
+def test_is_refused_by_default(scene: Scene, one: Odd) -> None:
+    before = len(scene.hop.received)
+    answer = scene.send(one.octets, gateway=scene.usual)
+    assert f"{answer.code} {answer.text}".startswith(one.by_default + " "), answer
     assert len(scene.hop.received) == before
 
 

@@ -5,11 +5,22 @@ The field is read by authres. It drops comments, so these are taken from the tex
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import authres
 
 from forwarder.model.headers import split_header
 
+ON_TOP = (  # what a gateway puts above its Received, in its order
+    b"dkim-signature",
+    b"arc-seal",
+    b"arc-message-signature",
+    b"arc-authentication-results",
+    b"x-forwarded-to",
+    b"x-forwarded-for",
+    b"delivered-to",
+    b"authentication-results",
+)
 _PIECE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|\([^()]*\)|[^;"()])+')  # between semicolons
 _COMMENT = re.compile(r"\(([^()]*)\)")
 
@@ -46,10 +57,11 @@ class Findings:
 
 
 def findings(octets: bytes) -> Findings:
-    """Read the second field of a message, which must be ours (RFC 8601 4: trace fields stay in order)."""
-    delivered, results = split_header(octets).fields[:2]
-    assert delivered.name == b"delivered-to", delivered
-    assert results.name == b"authentication-results", results
+    """Read our field: of those above the topmost Received, all of which must be ours, in their order."""
+    top = list(takewhile(lambda field: field.name != b"received", split_header(octets).fields))
+    names = [field.name for field in top]
+    assert sorted(names, key=ON_TOP.index) == names, names  # RFC 8601 4: trace fields stay in order
+    (results,) = (field for field in top if field.name == b"authentication-results")
     return parse(results.raw.decode("ascii"))
 
 

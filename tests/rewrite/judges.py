@@ -48,8 +48,8 @@ def rsa(selector: str = "r1", domain: str = DOMAIN) -> SigningKey:
 
 
 @cache
-def ed25519() -> SigningKey:
-    return load_key(pem(ed25519_key().private), DOMAIN, "e1")
+def ed25519(selector: str = "e1", domain: str = DOMAIN) -> SigningKey:
+    return load_key(pem(ed25519_key().private), domain, selector)
 
 
 def received(message: bytes) -> Incoming:
