@@ -26,7 +26,7 @@ from deploy.demo.gateway import GatewayError, gateway, listening_socket
 from deploy.demo.inbox import Inbox, Maildir
 from deploy.demo.letter import Signed, compose, send, verifies
 from deploy.demo.say import Say
-from deploy.demo.setting import INBOX, SENDER, SERVED, Ports, command, table, write_configuration
+from deploy.demo.setting import INBOX, SENDER, SERVED, Ports, command, key_records, table, write_configuration
 from deploy.demo.zone import Zone
 from forwarder.model.headers import split_header
 
@@ -106,13 +106,15 @@ def _folder() -> Path:
 async def _set_up(folder: Path, stack: AsyncExitStack, say: Say) -> Scene:
     maildir = Maildir(folder / "inbox")
     letter = compose(SENDER, f"you@{SERVED}", datetime.now(UTC))
-    zone = Zone(table(letter, _GATEWAY_HOST, _INBOX_HOST))
+    names = table(letter, _GATEWAY_HOST, _INBOX_HOST)
+    zone = Zone(names)
     dns = await _preferring(stack, lambda port: zone.serve(_GATEWAY_HOST, port), 5353)
     inbox = Inbox(maildir.take, _FULL, f"mx.{INBOX}")
     sink = await _preferring(stack, lambda port: inbox.serve(_INBOX_HOST, port), 2526)
     listening = stack.enter_context(listening_socket(_GATEWAY_HOST, 2525))
     ports = Ports(dns=dns, inbox=sink, gateway=listening.getsockname()[1])
     config = await asyncio.to_thread(write_configuration, folder, ports)
+    zone.replace({**names, **key_records(config)})
     scene = Scene(folder, config, ports, maildir, letter)
     await stack.enter_async_context(gateway(config, listening, _hear(scene, say)))
     return scene

@@ -15,6 +15,8 @@ from deploy.demo.installation import forwarder
 from deploy.demo.letter import Signed
 from deploy.demo.zone import Table
 from forwarder.config import Config, Endpoint, LogFormat, as_text, load
+from forwarder.ops.keys import load_keys
+from forwarder.rewrite.signing_key import public_record
 
 SENDER = "sender.example"
 SERVED = "yours.example"
@@ -52,6 +54,13 @@ def table(letter: Signed, gateway: str, inbox: str) -> Table:
         f"mx.{INBOX}": {"A": [inbox]},
         "1.0.0.127.in-addr.arpa": {"PTR": [f"mx.{SENDER}"]},
     }
+
+
+def key_records(config: Path) -> Table:
+    """Give the records of the keys that the gateway signs with."""
+    loaded = load(config)
+    keys = load_keys(loaded.dkim.keys).by_domain.values()
+    return {key.name: {"TXT": [public_record(key)]} for some in keys for key in some}
 
 
 def write_configuration(folder: Path, ports: Ports) -> Path:

@@ -102,6 +102,8 @@ def test_once_shows_the_letter_and_its_way(place: Place) -> None:
         "S: 250 2.0.0 Forwarded, id ",
         "envelope sender: SRS0=",
         "  + Received: from sender.example",
+        "  + DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=yours.example;",
+        "  + ARC-Seal: i=1;",
         "  + Delivered-To: you@yours.example",
         "    Subject: The first letter",
         "octets are as they were sent",
@@ -244,3 +246,5 @@ def test_the_signature_tells_altered_letters() -> None:
     assert verifies(b"Received: x\r\n" + letter.octets, letter)
     assert not verifies(letter.octets.replace(b"Good", b"Bad"), letter)
     assert not verifies(b"", letter)
+    assert not verifies(b"Subject: unsigned\r\n\r\n", letter)
+    assert verifies(b"DKIM-Signature: v=1; a=rsa-sha256; d=yours.example; s=x; b=\r\n" + letter.octets, letter)
