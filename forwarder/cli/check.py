@@ -2,7 +2,8 @@
 
 The checks are the gateway's own (`session.examination`), with real DNS. Name, checks and name servers come from the
 configuration; where there is none, from the defaults and the machine. A file with LF line ends is read as SMTP would
-carry it, with CRLF, and the report says so. Exit status 0 when DMARC passes or has nothing to say, else 1.
+carry it, with CRLF, and the report says so. What DMARC will say behind us is told as far as it can be without knowing
+for whom the message is (`cli.foreseen`). Exit status 0 when DMARC passes or has nothing to say, else 1.
 
 Left out on purpose: rules and recipients (`forwarder rules explain`), and handing anything on.
 """
@@ -21,14 +22,14 @@ from typing import Any, BinaryIO, TypeVar
 import click
 from click.core import ParameterSource
 
-from forwarder.app import checks_of
-from forwarder.app.settings import content_limits
+from forwarder.app.settings import session_settings
 from forwarder.auth.dkim.keys import Refusal, look_up
 from forwarder.auth.dkim.verify import DkimResult
 from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
 from forwarder.auth.forged import forged_fields
 from forwarder.auth.results import Authentication, authentication_results
 from forwarder.auth.spf.verify import SpfResult
+from forwarder.cli import foreseen
 from forwarder.cli.config import config_option, load_or_exit
 from forwarder.model.address import Address, AddressError, canonical_name, parse_mailbox
 from forwarder.model.headers import split_header
@@ -38,6 +39,7 @@ from forwarder.ops.clock import SystemClock
 from forwarder.ops.log import escape
 from forwarder.policy.content import ContentLimits, objection
 from forwarder.policy.dmarc import Disposition, Verdict
+from forwarder.policy.rewriting import Wishes
 from forwarder.ports import Resolver
 from forwarder.session.examination import Checks, Examination, Question
 from forwarder.session.verdict import judge
@@ -58,6 +60,7 @@ class _Gateway:
     hostname: str
     checks: Checks
     limits: ContentLimits
+    wishes: Wishes
     nameservers: tuple[NameServer, ...]
     timeout: float
 
@@ -74,6 +77,7 @@ class _Report:
     verdict: Verdict
     forged: tuple[str, ...]
     field: str  # "" for a message that is refused
+    outlook: foreseen.Outlook | None  # None for one that is refused
 
     @property
     def fine(self) -> bool:
@@ -144,12 +148,15 @@ def _gateway(path: Path, hostname: str | None, servers: Sequence[str]) -> _Gatew
     name = _option("hostname", canonical_name, hostname) if hostname else None
     asked = tuple(_option("nameserver", parse_nameserver, each) for each in servers)
     if config is None:
-        return _Gateway(name or _own_name(), Checks(), ContentLimits(), asked or system_nameservers(), _DNS_TIMEOUT)
+        servers_here = asked or system_nameservers()
+        return _Gateway(name or _own_name(), Checks(), ContentLimits(), Wishes(), servers_here, _DNS_TIMEOUT)
     configured = tuple(NameServer(one.host, one.port) for one in config.dns.nameservers)
+    settings = session_settings(config)
     return _Gateway(
-        name or config.hostname,
-        checks_of(config),
-        content_limits(config),
+        name or settings.hostname,
+        settings.checks,
+        settings.content,
+        settings.rewriting,
         asked or configured or system_nameservers(),
         config.dns.timeout,
     )
@@ -177,7 +184,9 @@ async def _check(gateway: _Gateway, question: Question, octets: bytes) -> _Repor
         await resolver.close()
     refusal = objection(content[: gateway.limits.header_size + 1], header, gateway.limits)
     verdict = Verdict(refusal, Disposition.NONE) if refusal else judge(gateway.checks, found)
-    forged = (content[start:end] for start, end in forged_fields(header, gateway.hostname))
+    forged = tuple(forged_fields(header, gateway.hostname))
+    results = authentication_results(gateway.hostname, found, verdict.disposition.value)
+    findings = foreseen.Findings(header, found, examination.candidates, forged, results)
     return _Report(
         len(content),
         bool(changed),
@@ -185,8 +194,9 @@ async def _check(gateway: _Gateway, question: Question, octets: bytes) -> _Repor
         found,
         keys,
         verdict,
-        tuple(each.decode("utf-8", "replace").rstrip() for each in forged),
-        "" if verdict.reply else authentication_results(gateway.hostname, found, verdict.disposition.value).decode(),
+        tuple(content[start:end].decode("utf-8", "replace").rstrip() for start, end in forged),
+        "" if verdict.reply else results.decode(),
+        None if verdict.reply else foreseen.of_message(findings, gateway.hostname, gateway.wishes),
     )
 
 
@@ -211,6 +221,7 @@ def _as_text(report: _Report) -> Iterator[str]:
     yield from _lines("ARC", *_arc_in_words(found))
     yield from _lines("DMARC", *(_dmarc_in_words(found.dmarc) if found.dmarc else ["not checked here"]))
     yield from _lines("Gateway", *_verdict_in_words(report.verdict))
+    yield from _lines("Foresight", *(foreseen.message_in_words(report.outlook) if report.outlook else ()))
     yield from _lines("Removes", *(re.sub(r"\r\n[ \t]*", " ", each) for each in report.forged))
     yield from _lines("Writes", *report.field.splitlines())
 
@@ -323,6 +334,7 @@ def _as_tree(report: _Report) -> dict[str, object]:
         "disposition": verdict.disposition.value,
         "override": verdict.override,
         "reply": str(verdict.reply) if verdict.reply else None,
+        "foresight": foreseen.fields(report.outlook) if report.outlook else None,
         "removed": list(report.forged),
         "authentication_results": report.field,
     }

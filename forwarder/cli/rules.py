@@ -2,13 +2,14 @@
 
 All work on the rules that the configuration names, or with `--rules` on a file or folder, without any configuration.
 Problems are lines `file:line:column: reason` on stdout; exit status 1 when there is one. `rules reload` is a module of
-its own (`cli.reload`): it talks to the running gateway.
+its own (`cli.reload`): it talks to the running gateway. With a configuration `explain --from` also asks DNS what the
+sender's domain wants by DMARC, and says what that means at the destination.
 """
 
 import importlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,7 @@ from forwarder.cli.config import config_option, load_or_exit
 from forwarder.config import Config
 from forwarder.model.address import Address, AddressError, parse_mailbox, unicode_name
 from forwarder.ops.clock import SystemClock
+from forwarder.ops.log import escape
 from forwarder.ops.rulefiles import RuleFilesError, read_rules
 from forwarder.ops.secrets import SecretError, srs_secrets
 from forwarder.rewrite.srs import Srs, SrsError
@@ -153,10 +155,14 @@ def explain(
     today = date(day.year, day.month, day.day) if day is not None else _today()
     explanation = explain_rules(_load(source), recipient, asked, today)
     srs = _srs_sender(source.config, asked) if sender is not None else None
+    author = asked if sender is not None else None
+    foreseen, foresight = _foreseen(source.config, author, recipient, explanation.decision)
     if as_json:
-        click.echo(json.dumps(_explanation_fields(explanation, srs), indent=2))
+        click.echo(json.dumps(_explanation_fields(explanation, srs, foresight), indent=2))
     else:
         _print_explanation(explanation, srs)
+        for line in foreseen:
+            click.echo(escape(line))
     if isinstance(explanation.decision, NotServed):
         raise SystemExit(1)
 
@@ -233,6 +239,17 @@ def _srs_sender(config: Config | None, sender: Address | None) -> str | None:
         return f"cannot be told: {error}"
 
 
+def _foreseen(
+    config: Config | None, sender: Address | None, alias: Address, decision: object
+) -> tuple[Sequence[str], Mapping[str, object] | None]:
+    """Tell what DMARC will say of the sender's mail at its destination, in words and as JSON has it."""
+    if config is None or sender is None or not isinstance(decision, Forward):
+        return (), None
+    from forwarder.cli.foreseen import told_of_sender  # a second of processor time that nothing else here needs
+
+    return told_of_sender(config, sender, alias)
+
+
 def _print_explanation(explanation: Explanation, srs: str | None) -> None:
     if not explanation.steps and isinstance(explanation.decision, NotServed):
         click.echo("not served: no section names this domain")
@@ -262,7 +279,9 @@ def _considered_line(considered: Considered) -> str:
     return f"{considered.what}: {considered.verdict.value}{until}: {rule.place}: {rule.text}"
 
 
-def _explanation_fields(explanation: Explanation, srs: str | None) -> dict[str, object]:
+def _explanation_fields(
+    explanation: Explanation, srs: str | None, foresight: Mapping[str, object] | None
+) -> dict[str, object]:
     decision = explanation.decision
     fields: dict[str, object] = {
         "decision": type(decision).__name__.lower() if not isinstance(decision, NotServed) else "not served",
@@ -278,6 +297,7 @@ def _explanation_fields(explanation: Explanation, srs: str | None) -> dict[str, 
                 {"count": limit.count, "seconds": limit.seconds, "place": str(limit.place)} for limit in decision.limits
             ]
             fields["srs_sender"] = srs
+            fields["foresight"] = foresight
         case NotServed() | Discard():
             pass
         case _:

@@ -55,6 +55,28 @@ class Evidence:
     results: bytes
 
 
+Held = Mapping[int, tuple[bytes, Signature]]  # by its place in `found.dkim`: the field, and what it says
+
+
+def held(candidates: Sequence[Candidate], found: Authentication) -> Held:
+    """Give the signatures that held on arrival."""
+    return {
+        n: (each.field.raw, each.signature)
+        for n, (each, result) in enumerate(zip(candidates, found.dkim, strict=False))
+        if result.status is DkimStatus.PASS and isinstance(each.signature, Signature)
+    }
+
+
+def unwelcome(signatures: Held) -> frozenset[bytes]:
+    """Give the names of fields of ours that would break one of them, and that we can do without."""
+    return named_by(signature for _, signature in signatures.values()) & _OPTIONAL
+
+
+def surviving(signatures: Held, change: Change) -> frozenset[int]:
+    """Give the places of those that hold after the change."""
+    return frozenset(n for n, (raw, signature) in signatures.items() if change.keeps(raw, signature))
+
+
 class Departure:
     """`envelope` is the message without content and deliveries; `routed` says where it goes, the first alias first."""
 
@@ -70,15 +92,8 @@ class Departure:
         self._evidence = evidence
         self._envelope = envelope
         self._time = int(trace.received.timestamp())
-        passed = {
-            n: each
-            for n, (each, result) in enumerate(zip(evidence.candidates, evidence.found.dkim, strict=False))
-            if result.status is DkimStatus.PASS and isinstance(each.signature, Signature)
-        }
-        named = named_by(each.signature for each in passed.values() if isinstance(each.signature, Signature))
-        leave_out = named & _OPTIONAL
-        self._deliveries = prepare.deliveries(routed, trace, evidence.results, leave_out)
-        self._passed = passed
+        self._held = held(evidence.candidates, evidence.found)
+        self._deliveries = prepare.deliveries(routed, trace, evidence.results, unwelcome(self._held))
         self.foresight: Foresight = foresee(evidence.found, self._surviving, self._ours)
         self.course: Course = self._decided()
 
@@ -90,7 +105,7 @@ class Departure:
     @property
     def broken(self) -> Sequence[str]:
         """The domains whose signatures held on arrival and do not survive what we do to the header."""
-        return [self._evidence.found.dkim[n].domain for n in self._passed if n not in self._surviving]
+        return [self._evidence.found.dkim[n].domain for n in self._held if n not in self._surviving]
 
     def message(self, *, rewritten: bool) -> Outgoing:
         """Give the message as it leaves; `rewritten`: with a From of ours."""
@@ -111,12 +126,7 @@ class Departure:
     @cached_property
     def _surviving(self) -> frozenset[int]:
         head = self._deliveries[0].head if self._deliveries else b""
-        change = Change(self._evidence.header, head, self._evidence.forged)
-        return frozenset(
-            n
-            for n, each in self._passed.items()
-            if isinstance(each.signature, Signature) and change.keeps(each.field.raw, each.signature)
-        )
+        return surviving(self._held, Change(self._evidence.header, head, self._evidence.forged))
 
     @cached_property
     def _aliases(self) -> tuple[Address, ...]:
@@ -145,8 +155,8 @@ class Departure:
         for alias in self._aliases:
             if alias.domain not in self._gateway.rules.domains:
                 return f"{alias.domain} is no domain of yours"
-            if not self._gateway.signing.of(alias.domain):
-                return f"no key signs for {alias.domain}"
+            if not self._authors_keys(alias.domain):
+                return f"no key signs for {alias.domain} that all receivers take for its own"
             if isinstance(outcome := self._rewriting(alias), Unwritable):
                 return outcome.reason
         return ""
@@ -175,13 +185,20 @@ class Departure:
 
     def _stamp(self, domain: str, what: Signable, *, rewritten: bool) -> Stamp:
         signing = self._gateway.signing
-        keys = [key for key in signing.of(domain) if key.kind == "rsa"] if rewritten else self._signers(domain)
-        dkim = sign(keys, what) if signing.sign else b""
+        dkim = sign(self._authors_keys(domain) if rewritten else self._signers(domain), what)
         chain = self._evidence.found.arc
         sealer = next((key for key in signing.of(domain) if key.kind == "rsa"), None)
         if not signing.seal or chain is None or sealer is None:
             return Stamp(dkim)
         return Stamp(dkim, seal(sealer, chain, what, self._evidence.results, dkim))
+
+    def _authors_keys(self, domain: str) -> Sequence[SigningKey]:
+        """Give the keys that make DMARC pass for a From of ours: aligned with it, and RSA, which everybody verifies."""
+        signing = self._gateway.signing
+        if not signing.sign:
+            return ()
+        own = public_organisation(domain)
+        return [key for key in signing.of(domain) if key.kind == "rsa" and public_organisation(key.domain) == own]
 
     def _signers(self, domain: str) -> Sequence[SigningKey]:
         """Give the keys that sign a copy for one domain of ours, From being as it came."""
@@ -198,11 +215,12 @@ class Departure:
 
     def _claims(self, domain: str) -> bool:
         """Whether the message claims to be from the organisation of a domain of ours, as some reader may see it."""
-        author = self._author
-        if not author.domain and author.claimed and not author.named:
+        author, dmarc = self._author, self._evidence.found.dmarc
+        if not author.certain or (not author.domain and author.claimed and not author.named):
             return True
         claimed = (author.domain,) if author.domain else author.named
-        return any(_are_related(each, domain) for each in claimed)
+        organisation = dmarc.organisation if dmarc is not None and author.domain else ""
+        return any(_are_related(each, domain, organisation) for each in claimed)
 
     @cached_property
     def _genuine(self) -> bool:
@@ -218,8 +236,15 @@ class Departure:
         return any(public_organisation(each) == public_organisation(author) for each in shown)
 
 
-def _are_related(one: str, other: str) -> bool:
-    return is_within(one, other) or is_within(other, one) or public_organisation(one) == public_organisation(other)
+def _are_related(author: str, domain: str, organisation: str) -> bool:
+    """Say whether some receiver may take both for one organisation; `organisation` is the author's by the tree walk."""
+    if is_within(author, domain) or is_within(domain, author):
+        return True
+    if public_organisation(author) == public_organisation(domain):
+        return True
+    if organisation:  # a suffix with a record, as of github.io, is one for the walk unless it says psd=y
+        return is_within(domain, organisation)
+    return author.split(".")[-2:] == domain.split(".")[-2:]  # it was not found out: the most that a walk could join
 
 
 def sign_own(gateway: Gateway, message: Outgoing) -> Outgoing:

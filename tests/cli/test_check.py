@@ -84,6 +84,7 @@ def test_a_good_message(dns: Dns) -> None:
         "            organisation sender.test by the tree walk, sender.test by the public suffix list",
         "            aligned: SPF and DKIM; under both: yes",
         "Gateway   forwards it",
+        "Foresight DMARC there: pass: the signature of sender.test survives and is aligned",
         "Removes   Authentication-Results: MX1.Ours.Test.; dmarc=pass",
         "Writes    Authentication-Results: mx1.ours.test;",
         "              iprev=pass (mail.sender.test) policy.iprev=192.0.2.1;",
@@ -124,6 +125,17 @@ def test_the_same_as_json(dns: Dns) -> None:
     assert (found["dmarc"]["status"], found["dmarc"]["policy"]) == ("pass", "reject")
     assert found["aligned_under_both"] is True
     assert (found["disposition"], found["reply"], found["override"]) == ("pass", None, "")
+    assert found["foresight"] == {
+        "expected": "pass",
+        "reason": "the signature of sender.test survives and is aligned",
+        "author": "sender.test",
+        "policy": "reject",
+        "passed_here": True,
+        "carrier": "sender.test",
+        "broken": [],
+        "action": "forward",
+        "because": "",
+    }
     assert found["removed"] == ["Authentication-Results: MX1.Ours.Test.; dmarc=pass"]
     assert str(found["authentication_results"]).startswith("Authentication-Results: mx1.ours.test;\r\n\tiprev=pass")
 
@@ -136,6 +148,35 @@ def test_a_refusal_as_json(dns: Dns) -> None:
     assert str(found["reply"]).startswith("550 5.7.1 Refused, as sender.test asks")
     assert found["authentication_results"] == ""
     assert found["aligned_under_both"] is False
+    assert found["foresight"] is None
+
+
+def test_what_only_spf_carried_is_foreseen_to_fail(dns: Dns) -> None:
+    told = lines(run(dns, MESSAGE))
+    assert "Foresight DMARC there: fail: only SPF passed here, and SPF does not survive forwarding" in told
+    assert "            From is rewritten to an address of ours ([rewrite])" in told
+    found = tree(run(dns, MESSAGE, "--json"))["foresight"]
+    assert isinstance(found, dict)
+    assert (found["expected"], found["action"], found["carrier"]) == ("fail", "rewrite", "")
+
+
+def test_a_signature_that_we_break_is_told(dns: Dns) -> None:
+    told = lines(run(dns, sign(MESSAGE, h="from:authentication-results:authentication-results")))
+    assert "            the signature of sender.test does not survive what is done to the header here" in told
+    found = tree(run(dns, sign(MESSAGE, h="from:authentication-results:authentication-results"), "--json"))["foresight"]
+    assert isinstance(found, dict)
+    assert (found["broken"], found["expected"]) == (["sender.test"], "fail")
+
+
+def test_a_signature_that_names_our_fields_survives(dns: Dns) -> None:
+    told = lines(run(dns, sign(MESSAGE, h="from:delivered-to:x-forwarded-for:x-forwarded-to")))
+    assert "Foresight DMARC there: pass: the signature of sender.test survives and is aligned" in told
+
+
+def test_from_that_cannot_be_rewritten_is_told(dns: Dns) -> None:
+    unwritable = MESSAGE.replace(b"Alice <alice@sender.test>", b"Alice <" + b"a" * 9000 + b"@sender.test>")
+    told = lines(run(dns, unwritable))
+    assert any("forwarded with From as it is, which cannot be rewritten: the From" in line for line in told), told
 
 
 def test_lf_line_ends_are_read_as_crlf_and_said(dns: Dns) -> None:
@@ -287,6 +328,21 @@ def test_the_configuration_is_honoured(config: Path, by_option: bool) -> None:
 def test_options_come_before_the_configuration(config: Path) -> None:
     told = lines(with_config({"FORWARDER_CONFIG": str(config)}, "--hostname", "mx1.ours.test"))
     assert "Writes    Authentication-Results: mx1.ours.test;" in told
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('from = "never"', "forwarded with From as it is"),
+        ('from = "never"\notherwise = "reject"', "refused, 550 5.7.1 ([rewrite])"),
+    ],
+)
+def test_what_is_done_about_it_is_as_configured(config: Path, section: str, said: str) -> None:
+    text = config.read_text().replace("spf = false", "").replace('"report"', '"enforce"')
+    config.write_text(f"{text}\n[rewrite]\n{section}\n")
+    words = ["check", "-", "--ip", CLIENT, "--helo", "x.test", "--from", "a@sender.test", "--config", str(config)]
+    result = CliRunner().invoke(main, words, input=MESSAGE)
+    assert f"            {said}" in lines(result)
 
 
 def test_dmarc_switched_off_is_fine(config: Path) -> None:

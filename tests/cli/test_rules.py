@@ -1,10 +1,15 @@
 import json
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy.demo.zone import Trouble
 from forwarder.cli import main
+from tests.lab.dns import Dns
+from tests.rewrite.judges import rsa
 
 RULES = """\
 [example.org]
@@ -162,15 +167,90 @@ def test_no_case_at_all_is_no_success(rules: Path, tmp_path: Path) -> None:
     assert run("test", empty, "--rules", rules).exit_code == 1
 
 
-def test_all_commands_work_on_the_configured_rules(rules: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def dns() -> Iterator[Dns]:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(tcp.getsockname())
+        with Dns(udp, tcp) as server:
+            server.add("_dmarc.strict.example.", "TXT", "v=DMARC1; p=reject")
+            server.add("_dmarc.mild.example.", "TXT", "v=DMARC1; p=none")
+            server.add("_dmarc.example.org.", "TXT", "v=DMARC1; p=reject")
+            server.trouble("_dmarc.silent.example.", Trouble.SERVFAIL)
+            yield server
+
+
+@pytest.fixture
+def config(rules: Path, tmp_path: Path, dns: Dns) -> Path:
     secrets = tmp_path / "srs.secrets"
     secrets.write_text("a-secret-that-is-long-enough-for-anything\n")
     secrets.chmod(0o600)
-    config = tmp_path / "forwarder.toml"
-    config.write_text(
+    path = tmp_path / "forwarder.toml"
+    path.write_text(
         f'hostname = "mx.example.org"\npostmaster = "me@gmail.com"\nrules = "{rules}"\nstate_dir = "{tmp_path}"\n'
         f'run_dir = "{tmp_path}"\n[srs]\ndomain = "fwd.example.org"\nsecrets = "srs.secrets"\n'
+        f'[dns]\nnameservers = ["{dns.address}"]\n'
     )
+    return path
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> None:
+    """Put a key where the configuration looks for it."""
+    place = tmp_path / "keys" / "example.org"
+    place.mkdir(mode=0o700, parents=True)
+    file = place / "s1.pem"
+    file.touch(mode=0o600)
+    file.write_bytes(rsa().pem())
+
+
+LOST = "DMARC: strict.example asks for reject; behind us its mail passes only by DKIM, as SPF is lost by SRS"
+
+
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize(
+    ("sender", "rewrite", "said"),
+    [
+        (
+            "a@strict.example",
+            "",
+            [LOST, "without a signature of strict.example that survives: From is rewritten to an address of ours"],
+        ),
+        ("a@strict.example", 'from = "never"', [LOST, "survives: forwarded with From as it is"]),
+        ("a@strict.example", 'from = "never"\notherwise = "reject"', [LOST, "survives: refused, 550 5.7.1"]),
+        ("a@mild.example", "", ["mild.example asks for none", "survives: forwarded with From as it is"]),
+        ("a@mild.example", 'from = "always"', ["survives: From is rewritten"]),
+        ("a@nobody.example", "", ["DMARC: no DMARC policy is published for nobody.example"]),
+        ("a@silent.example", "", ["DNS did not answer for _dmarc.silent.example"]),
+        (
+            "a@example.org",
+            "",
+            ["asks for reject; behind us its mail passes", "our own signature of example.org is aligned"],
+        ),
+    ],
+)
+def test_explain_foresees_dmarc(config: Path, sender: str, rewrite: str, said: list[str]) -> None:
+    config.write_text(f"{config.read_text()}[rewrite]\n{rewrite}\n")
+    told = run("explain", "list@example.org", "--from", sender, "--config", config).output
+    for each in said:
+        assert each in told
+    found = json.loads(run("explain", "list@example.org", "--from", sender, "--config", config, "--json").output)
+    assert found["foresight"]["action"] in ("forward", "rewrite", "refuse")
+
+
+def test_explain_foresees_that_nothing_can_be_rewritten_without_a_key(config: Path) -> None:
+    told = run("explain", "list@example.org", "--from", "a@strict.example", "--config", config).output
+    assert "From as it is, which cannot be rewritten: no key signs for example.org" in told
+
+
+@pytest.mark.parametrize("words", [("list@example.org",), ("gone@example.org", "--from", "a@strict.example")])
+def test_explain_asks_dns_of_forwarded_mail_with_a_sender_alone(config: Path, dns: Dns, words: tuple[str, ...]) -> None:
+    before = len(dns.asked)
+    assert "DMARC" not in run("explain", *words, "--config", config).output
+    assert len(dns.asked) == before
+
+
+def test_all_commands_work_on_the_configured_rules(rules: Path, tmp_path: Path, config: Path) -> None:
+    secrets = tmp_path / "srs.secrets"
     assert run("check", "--config", config).exit_code == 0
     told = run("explain", "list@example.org", "--from", "a@b.example", "--config", config)
     assert "sender: SRS0=" in told.output
