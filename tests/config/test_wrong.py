@@ -119,7 +119,10 @@ WRONG: list[tuple[str, list[str]]] = [
         ['limits.field_size: "1MB": expected at most limits.header_size (500kB)'],
     ),
     # [message], [rewrite]
-    ('[message]\nfrom = "two"', ['message.from: "two": expected one of "any", "not-several", "one-field", "one-address"']),
+    (
+        '[message]\nfrom = "two"',
+        ['message.from: "two": expected one of "any", "not-several", "one-field", "one-address"'],
+    ),
     ('[message]\nauthor = "any"', ['message.author: "any": unknown key']),
     ('[message]\nsingletons = "yes"', ['message.singletons: "yes": expected true or false']),
     ("[message]\ndate = true", ['message.date: true: expected one of "any", "present", "valid"']),
