@@ -3,7 +3,8 @@
     python -m tests.bench.load sink 127.0.0.2
         prints its port; told `expect N` on stdin, it prints `done T` when N more messages have come
     python -m tests.bench.load send HOST PORT --messages 1000 --connections 20 --per-connection 1 --size 10000 --to A
-        prints one JSON object: start, end, accepted, other (reply → count)
+        prints one JSON object: start, end, accepted, other (reply → count); with --letter FILE it sends that one over
+        and over, each time with another number on top, which breaks no signature
 
 Times are CLOCK_MONOTONIC in seconds, which all processes of a machine share. Both are plain asyncio protocols, so that
 they are not what is measured; `tests.bench.throughput` measures them against each other to show it.
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from deploy.demo.inbox import STORED, Inbox, Letter
 
@@ -39,9 +41,14 @@ class Load:
     messages: int
     per_connection: int
     size: int
+    letter: bytes = b""
     started: int = 0
     accepted: int = 0
     other: Counter[str] = field(default_factory=Counter)
+
+    def message(self, number: int) -> bytes:
+        """Give the message of a number, unlike all others."""
+        return b"X-Number: %d\r\n%b" % (number, self.letter) if self.letter else message(number, self.size)
 
     def next(self) -> int | None:
         """Give the number of the next message, None when there is none left."""
@@ -91,7 +98,7 @@ class Client(asyncio.Protocol):
             self._load.accepted += self._stage == 5
             self._begin()
         elif self._stage == 4:
-            self._transport.write(message(self._number, self._load.size) + b".\r\n")
+            self._transport.write(self._load.message(self._number) + b".\r\n")
             self._stage = 5
         else:
             self._stage += 1
@@ -167,11 +174,13 @@ def main() -> None:
     for name, default in (("messages", 1000), ("connections", 20), ("per-connection", 1), ("size", 10_000)):
         sender.add_argument(f"--{name}", type=int, default=default)
     sender.add_argument("--to", default="you@yours.example")
+    sender.add_argument("--letter", type=Path)
     arguments = parser.parse_args()
     if arguments.end == "sink":
         asyncio.run(_sink(arguments.host))
         return
-    load = Load(arguments.to, arguments.messages, arguments.per_connection, arguments.size)
+    letter = arguments.letter.read_bytes() if arguments.letter else b""
+    load = Load(arguments.to, arguments.messages, arguments.per_connection, arguments.size, letter)
     print(json.dumps(asyncio.run(send(arguments.host, arguments.port, load, arguments.connections))))
 
 

@@ -1,11 +1,13 @@
 """A plain Postfix that relays to a sink: Debian's defaults, an instance and a folder of its own, an unprivileged port.
 
-Needs root, since master(8) does. It is stopped by the process that was started here. `why_not` says what is missing.
+Needs root, since master(8) does. It ends with the block, and with the process that runs the block however that ends:
+master(8) takes its programs down with it. `why_not` says what is missing.
 """
 
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -13,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from grp import getgrnam
 from pathlib import Path
+
+from tests.bench.processes import die_with_parent
 
 _MASTER = """\
 {host}:{port} inet n - n - - smtpd
@@ -66,6 +70,7 @@ _PRIVATE = (
     "trace",
 )
 _UP_WITHIN = 15.0  # seconds
+_DOWN_WITHIN = 5.0
 
 
 def why_not() -> str:
@@ -87,13 +92,26 @@ def postfix(folder: Path, listen: tuple[str, int], relay: tuple[str, int]) -> It
     words = ["postconf", "-d", "-h", "daemon_directory"]
     programs = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     words = [f"{programs}/master", "-c", str(folder), "-d"]
-    master = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+    master = subprocess.Popen(
+        words,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it is one system call, and takes no lock
+    )
     try:
         _wait_until_up(listen, master)
         yield master.pid
     finally:
-        master.terminate()
-        master.wait(timeout=_UP_WITHIN)
+        _stop(master)
+
+
+def _stop(master: "subprocess.Popen[bytes]") -> None:
+    master.terminate()
+    try:
+        master.wait(timeout=_DOWN_WITHIN)
+    except subprocess.TimeoutExpired:
+        os.killpg(master.pid, signal.SIGKILL)
+        master.wait()
 
 
 def _lay_out(folder: Path) -> None:

@@ -2,46 +2,43 @@
 
     python -m tests.bench.throughput                       about two minutes on two cores
     python -m tests.bench.throughput --messages 200 --rounds 1
+    python -m tests.bench.throughput --mode queue --sign --workers 2     durable before 250
 
 The load generator, the sink and the name server are processes of their own on loopback. A round sends the same number
 of messages through each system, one message per connection and many per connection in turn; the time runs from the
 first connection until the sink has taken the last message (Postfix answers before it delivers, the gateway after). The
 first line measures generator against sink: no system can show more than that. What is printed is the median of all
-rounds, with the lowest and highest. Postfix is Debian's with its defaults, relaying to the sink; it needs root.
+rounds, with the lowest and highest; and what each process of a system costs, the first one before the "+". Postfix is
+Debian's with its defaults, relaying to the sink; it needs root.
 
-Everything is bounded: messages by --messages, each run by --seconds. Exit status 1 when a message was not accepted.
+Everything is bounded: messages by --messages, each run by --seconds, all of it by --in-all: no round is begun that
+would take longer. However this program ends, what it has started ends with it. Exit status 1 when a message was not
+accepted.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import re
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
-from deploy.demo.gateway import gateway, listening_socket
-from deploy.demo.letter import compose
-from deploy.demo.setting import SENDER, SERVED, Ports, table, write_configuration
-from deploy.demo.zone import Zone
-from forwarder.config import as_text, load
+from deploy.demo.gateway import listening_socket
+from tests.bench.gateway import HOST, SINK_HOST, TO, Wishes, our_gateway, signed_letter
 from tests.bench.plain_postfix import postfix, why_not
+from tests.bench.processes import cpu, forget_peaks, memory
 
-_HOST = "127.0.0.1"
-_SINK_HOST = "127.0.0.2"
-_ONE, _MANY = "one message per connection", "many messages per connection"
-_TIMES = (11, 12, 13, 14)  # utime stime cutime cstime of proc(5), counted from the state
-_TICKS = os.sysconf("SC_CLK_TCK")
+_ONE, _MANY, _BIG = "one message per connection", "many messages per connection", "one big message"
+_LETTER = "letter"
+_ENDING = 10.0  # seconds for the sink
 
 
 class BenchError(Exception):
@@ -56,7 +53,8 @@ class Target:
     address: tuple[str, int]
     group: int = 0  # process group, 0 for the sink itself
     rates: dict[str, list[float]] = field(default_factory=lambda: {_ONE: [], _MANY: []})
-    cpu: dict[str, list[float]] = field(default_factory=lambda: {_ONE: [], _MANY: []})  # milliseconds a message
+    # milliseconds a message: of the first process, and of all others
+    cpu: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {_ONE: [], _MANY: []})
 
 
 class Sink:
@@ -64,13 +62,13 @@ class Sink:
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process
-        self.address = (_SINK_HOST, port)
+        self.address = (SINK_HOST, port)
 
     async def expect(self, number: int) -> None:
         """Start to count."""
         assert self._process.stdin
         self._process.stdin.write(f"expect {number}\n".encode())
-        await self._line()
+        await asyncio.wait_for(self._line(), _ENDING)
 
     async def done(self, seconds: float) -> float:
         """Wait for the last one; give the time at which it came."""
@@ -88,7 +86,7 @@ class Sink:
 async def sink() -> AsyncIterator[Sink]:
     """Run the sink."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.bench.load", "sink", _SINK_HOST),
+        *(sys.executable, "-m", "tests.bench.load", "sink", SINK_HOST),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -98,7 +96,11 @@ async def sink() -> AsyncIterator[Sink]:
         yield Sink(process, int(await process.stdout.readline()))
     finally:
         process.stdin.close()
-        await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), _ENDING)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
 async def send(address: tuple[str, int], arguments: argparse.Namespace, messages: int, kind: str, size: int) -> float:
@@ -106,9 +108,10 @@ async def send(address: tuple[str, int], arguments: argparse.Namespace, messages
     words = {
         "messages": messages,
         "connections": min(arguments.connections, messages),
-        "per-connection": 1 if kind == _ONE else max(1, messages // arguments.connections),
+        "per-connection": max(1, messages // arguments.connections) if kind == _MANY else 1,
         "size": size,
-        "to": f"you@{SERVED}",
+        "to": TO,
+        **({"letter": str(arguments.letter)} if arguments.letter and kind != _BIG else {}),
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.load", "send", address[0], str(address[1])),
@@ -118,10 +121,12 @@ async def send(address: tuple[str, int], arguments: argparse.Namespace, messages
     try:
         printed, _ = await asyncio.wait_for(process.communicate(), arguments.seconds)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         where = f"{address[0]} port {address[1]}"
         raise BenchError(f"{where}: not everything was sent after {arguments.seconds} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     figures = json.loads(printed)
     if figures["accepted"] != messages:
         raise BenchError(f"{figures['accepted']} of {messages} messages were accepted; the others: {figures['other']}")
@@ -136,71 +141,40 @@ async def run(target: Target, sink: Sink, arguments: argparse.Namespace, kind: s
     await sink.expect(messages)
     start = await send(target.address, arguments, messages, kind, arguments.size)
     target.rates[kind].append(messages / (await sink.done(arguments.seconds) - start))
-    target.cpu[kind].append((cpu(target.group) - used) / messages * 1000)
-
-
-def cpu(group: int) -> float:
-    """Give the seconds of CPU that a process group has used, those of its dead children included."""
-    ticks: list[int] = [int(fields[index]) for fields in _stat_of(group).values() for index in _TIMES]
-    return sum(ticks) / _TICKS
-
-
-def memory(group: int, name: str) -> int:
-    """Give VmRSS or VmHWM of a process group in kB."""
-    total = 0
-    for pid in _stat_of(group):
-        if found := re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
-            total += int(found[1])
-    return total
-
-
-def _stat_of(group: int) -> dict[int, list[str]]:
-    """Give the fields of /proc/PID/stat from the third on, for every process of the group."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group:
-            found[int(path.parent.name)] = fields
-    return found
+    spent = {pid: (seconds - used.get(pid, 0.0)) / messages * 1000 for pid, seconds in cpu(target.group).items()}
+    first = spent.pop(target.group, 0.0)
+    target.cpu[kind].append((first, sum(spent.values())))
 
 
 async def big(target: Target, sink: Sink, arguments: argparse.Namespace) -> str:
     """Send one big message; tell its time, CPU and memory."""
-    for pid in _stat_of(target.group):
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM starts anew, proc(5)
-    before, used = memory(target.group, "VmRSS"), cpu(target.group)
+    forget_peaks(target.group)
+    before, used = memory(target.group, "VmRSS"), sum(cpu(target.group).values())
     await sink.expect(1)
-    start = await send(target.address, arguments, 1, _ONE, arguments.big)
+    start = await send(target.address, arguments, 1, _BIG, arguments.big)
     took = await sink.done(arguments.seconds) - start
-    peak = memory(target.group, "VmHWM")
-    return (
-        f"{took:.2f} s, {cpu(target.group) - used:.2f} s CPU, {(peak - before) / 1024:.1f} MB more memory at the peak"
-    )
+    peak, spent = memory(target.group, "VmHWM"), sum(cpu(target.group).values()) - used
+    return f"{took:.2f} s, {spent:.2f} s CPU, {(peak - before) / 1024:.1f} MB more memory at the peak"
 
 
 @asynccontextmanager
-async def our_gateway(folder: Path, sink: Sink, arguments: argparse.Namespace) -> AsyncIterator[Target]:
-    """Run the gateway with limits wide enough for the load; all else as `forwarder init` writes it."""
-    zone = Zone(table(compose(SENDER, f"you@{SERVED}", datetime.now(UTC)), _HOST, _SINK_HOST))
-    with zone.in_thread(_HOST) as (_, dns), listening_socket(_HOST) as listening:
-        ports = Ports(dns=dns, inbox=sink.address[1], gateway=listening.getsockname()[1])
-        path = await asyncio.to_thread(write_configuration, folder, ports)
-        config, change = load(path), msgspec.structs.replace
-        limits = change(config.limits, connections_per_client=1000, greeting_delay=0.0)
-        delivery = change(config.delivery, connections_per_destination=arguments.connections)
-        path.write_text(as_text(change(config, workers=arguments.workers, limits=limits, delivery=delivery)))
-        async with gateway(path, listening, lambda line: None, folder / "log") as child:
-            yield Target("forwarder", (_HOST, ports.gateway), child.pid)
+async def forwarder(folder: Path, sink: Sink, arguments: argparse.Namespace) -> AsyncIterator[Target]:
+    """Run the gateway as the command line says."""
+    queue = arguments.mode == "queue"
+    wishes = Wishes(queue, arguments.checks or queue, arguments.sign, arguments.workers, arguments.connections)
+    letter = signed_letter(arguments.size)
+    if wishes.checks:
+        (folder.parent / _LETTER).write_bytes(letter.octets)
+        arguments.letter = folder.parent / _LETTER
+    async with our_gateway(folder, sink.address[1], wishes, letter.records) as (child, address):
+        yield Target("forwarder", address, child.pid)
 
 
 @asynccontextmanager
 async def plain_postfix(folder: Path, sink: Sink) -> AsyncIterator[Target]:
     """Run Postfix."""
-    with listening_socket(_HOST) as probe:
-        address = (_HOST, probe.getsockname()[1])
+    with listening_socket(HOST) as probe:
+        address = (HOST, probe.getsockname()[1])
     folder.mkdir()
     running = postfix(folder, address, sink.address)
     group = await asyncio.to_thread(running.__enter__)
@@ -216,7 +190,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
         end = await stack.enter_async_context(sink())
         targets = [Target("nothing between", end.address)]
         if arguments.only != "postfix":
-            targets.append(await stack.enter_async_context(our_gateway(folder / "forwarder", end, arguments)))
+            targets.append(await stack.enter_async_context(forwarder(folder / "forwarder", end, arguments)))
         if arguments.only != "forwarder" and not (reason := why_not()):
             targets.append(await stack.enter_async_context(plain_postfix(folder / "postfix", end)))
         elif arguments.only != "forwarder":
@@ -230,23 +204,57 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 async def _rounds(targets: list[Target], end: Sink, arguments: argparse.Namespace, kind: str) -> None:
-    for _ in range(arguments.rounds):  # in turn, so that a slow moment of the machine hits all of them
+    began, left = time.monotonic(), arguments.until - time.monotonic()
+    for number in range(1, arguments.rounds + 1):  # in turn, so that a slow moment of the machine hits all of them
         for target in targets:
             await run(target, end, arguments, kind)
-    print(kind)
+        if kind == _ONE and (time.monotonic() - began) * (number + 1) / number > left * 0.4:
+            break  # as much time is left for the other kind, and some for the big message
+        if kind == _MANY and time.monotonic() + (time.monotonic() - began) / number > arguments.until:
+            break
+    print(f"{kind}, {number} rounds")
     for target in targets:
         rates = target.rates[kind]
         spread = f"({min(rates):.0f} to {max(rates):.0f})"
-        cost = f"{statistics.median(target.cpu[kind]):5.2f} ms CPU a message" if target.group else ""
+        cost = _cost(target.cpu[kind]) if target.group else ""
         print(f"  {target.name:<16} {statistics.median(rates):6.0f} msg/s {spread:<16} {cost}".rstrip(), flush=True)
 
 
+def _cost(spent: Sequence[tuple[float, float]]) -> str:
+    first, others = (statistics.median(each) for each in zip(*spent, strict=True))
+    parts = f" ({first:.2f} + {others:.2f})" if others else ""
+    return f"{statistics.median(map(sum, spent)):5.2f} ms CPU a message{parts}"
+
+
 def _print_setting(arguments: argparse.Namespace) -> None:
+    checks = arguments.checks or arguments.mode == "queue"
+    how = [arguments.mode, *(["checks"] if checks else []), *(["signing"] if arguments.sign else [])]
+    print(f"{', '.join(how)}, workers = {arguments.workers}")
     print(
         f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {arguments.messages} messages of "
-        f"{arguments.size / 1e3:g} kB a run, {arguments.connections} connections, median of {arguments.rounds} rounds",
+        f"{arguments.size / 1e3:g} kB a run, {arguments.connections} connections, medians of the rounds",
         flush=True,
     )
+
+
+async def _bounded(arguments: argparse.Namespace, folder: Path) -> None:
+    """Measure; stop what was started also when told to end or when it takes too long."""
+    measuring = asyncio.ensure_future(measure(arguments, folder))
+    told: list[bool] = []
+
+    def stop() -> None:
+        told.append(True)
+        measuring.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    try:
+        await asyncio.wait_for(measuring, arguments.in_all)
+    except TimeoutError:
+        raise BenchError(f"not everything was measured after {arguments.in_all:.0f} s") from None
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        raise BenchError("told to end") from None
 
 
 def main() -> None:
@@ -261,14 +269,20 @@ def main() -> None:
     add("--size", type=int, default=10_000, help="octets of a message (default: %(default)s)")
     add("--big", type=int, default=25_000_000, help="octets of the one big message (default: %(default)s)")
     add("--seconds", type=float, default=60.0, help="the longest that a run may take (default: %(default)s)")
+    add("--in-all", type=float, default=300.0, help="the longest that everything may take (default: %(default)s)")
+    add("--mode", choices=("cutthrough", "queue"), default="cutthrough", help="delivery.mode (default: %(default)s)")
+    add("--checks", action="store_true", help="SPF, DKIM, DMARC and ARC of a signed letter; always with --mode queue")
+    add("--sign", action="store_true", help="sign with RSA-2048, and with --checks seal")
     add("--workers", type=int, default=1, help="workers of the gateway, 0 for one per core (default: %(default)s)")
     add("--only", choices=("forwarder", "postfix"), help="leave the other one out")
     arguments = parser.parse_args()
+    arguments.letter = None
     folder = Path(tempfile.mkdtemp(prefix="fwd-bench-"))
     folder.chmod(0o755)  # Postfix' own user must get through
     began = time.monotonic()
+    arguments.until = began + arguments.in_all
     try:
-        asyncio.run(measure(arguments, folder))
+        asyncio.run(_bounded(arguments, folder))
     except BenchError as error:
         raise SystemExit(f"throughput: {error}") from error
     finally:
