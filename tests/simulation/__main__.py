@@ -5,6 +5,7 @@ hashes, so the process starts itself again with a fixed PYTHONHASHSEED where the
 """
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="tell what happens, with virtual times")
     parser.add_argument("--most", type=int, default=5, help="stop after so many broken seeds (default: 5)")
     options = parser.parse_args()
+    gc.freeze()  # what was imported is not looked at again and again
+    gc.set_threshold(20_000, 20, 20)
     first, _, last = options.seeds.partition("-")
     seeds = [options.seed] if options.seed is not None else range(int(first), int(last or first) + 1)
     broken, counts, began, ran = 0, Counter[str](), time.process_time(), 0

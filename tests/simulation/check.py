@@ -29,6 +29,7 @@ from tests.simulation.world import Copy, World
 SOON = 5.0
 _PREFIX = b"handed-on:"
 _RECIPIENT = re.compile(rb"Final-Recipient: rfc822; *(\w+)@ours\.test", re.IGNORECASE)
+_OVER = b"Status: 4.4.7"
 _ABOUT = re.compile(rb"In-Reply-To: <(\w+)@")
 _INJECTED = re.compile(
     "injected|OSError|Spool(Full|Broken|Error|Refused)|until the gateway is started|recording fails|could not be"
@@ -130,10 +131,7 @@ class Checker:
         self._reports(letters)
         for at, id in self.world.expired:
             begun = self._transactions[id].dot if id in self._transactions else 0.0
-            intervals = self.machine.plan.intervals
-            # What a gateway slept counts as an interval at most, whatever it really was.
-            slept = sum(intervals.longest(99) for left in self.machine.lefts if begun < left.at < at)
-            if at - begun < intervals.expire - slept:
+            if not self._may_expire(begun, at):
                 self.world.breaks(f"{id} expired after {at - begun:.0f} s")
         for alert in self.world.alerts:
             if not _INJECTED.search(alert):
@@ -141,6 +139,12 @@ class Checker:
         for fault in self.world.loop.faults:
             if "Killed" not in fault:
                 self.world.breaks(f"unhandled: {fault}")
+
+    def _may_expire(self, begun: float, at: float) -> bool:
+        intervals = self.machine.plan.intervals
+        # What a gateway slept counts as an interval at most, whatever it really was.
+        slept = sum(intervals.longest(99) for left in self.machine.lefts if begun < left.at < at)
+        return at - begun >= intervals.expire - slept
 
     def _letter(self, letter: Letter, told: bytes) -> None:
         id = letter.message.id
@@ -249,15 +253,19 @@ class Checker:
     def _reports(self, letters: Mapping[str, Letter]) -> None:
         """See that DSNs went only where they may, once, and not too early."""
         ids: dict[tuple[str, str], set[str]] = {}
-        own = [(copy.token, copy.octets) for copy in self.world.copies if not copy.transaction and _about(copy.octets)]
+        late: dict[tuple[str, str], float] = {}  # when DSNs were seen that say that the time was over
+        world = self.world
+        own = [(copy.token, copy.octets, copy.sent) for copy in world.copies if not copy.transaction]
         own += [
-            (letter.message.id, b"".join(letter.message.content.chunks()))
+            (letter.message.id, b"".join(letter.message.content.chunks()), world.now)
             for letter in letters.values()
             if letter.kind is Kind.BOUNCE
         ]
-        for id, octets in own:
+        for id, octets, at in own:
             for about in _about(octets):
                 ids.setdefault(about, set()).add(id)
+                if _OVER in octets:
+                    late[about] = at
         for (token, alias), some in ids.items():
             sender = self.senders[token]
             self.world.count("addresses returned")
@@ -269,6 +277,9 @@ class Checker:
             expired = any(
                 self._transactions[id].mail is sender.mail for _, id in self.world.expired if id in self._transactions
             )
+            if (token, alias) in late:  # a gateway that is killed at the right moment tells its log nothing of it
+                begun = min(one.dot for one in sender.transactions if one.dot >= 0)
+                expired = expired or self._may_expire(begun, late[token, alias])
             if not expired and not any(map(self._was_refused, BOXES[alias])):
                 self.world.breaks(f"a DSN about {token} for {alias}, neither refused nor expired")
 

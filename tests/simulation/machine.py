@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -25,7 +25,9 @@ from forwarder.delivery.runner import Runner, RunnerSettings
 from forwarder.delivery.settings import CourierSettings
 from forwarder.delivery.settlement import Settlement, SettlementSettings
 from forwarder.model.destination import Destination
-from forwarder.model.letter import Letter, Query
+from forwarder.model.letter import Letter, Part, Query
+from forwarder.model.outcome import Outcome
+from forwarder.model.reply import Reply
 from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
 from forwarder.ports import SpoolError
 from forwarder.rewrite.srs import Srs
@@ -37,7 +39,7 @@ from forwarder.spool.store import EmbeddedSpool
 from tests.simulation.disk import SimDisk, SlowHands, Volume
 from tests.simulation.hops import Names, Network
 from tests.simulation.loop import PROCESS, Process
-from tests.simulation.plan import POSTMASTER, RULES, Plan
+from tests.simulation.plan import POSTMASTER, RULES, Ending, Plan
 from tests.simulation.world import World, WorldClock, WorldLog
 
 FOLDER = Path("/spool")
@@ -59,8 +61,26 @@ class Left:
     keys: frozenset[bytes]
 
 
+class Keeping:
+    """The runner's custody; `begun` is called with the id of each message that it is to take."""
+
+    def __init__(self, runner: Runner, begun: Callable[[str], None]) -> None:
+        self._runner = runner
+        self._begun = begun
+
+    def refusal(self) -> Reply | None:
+        return self._runner.refusal()
+
+    async def keep(self, letter: Letter, outcomes: Sequence[Outcome]) -> None:
+        self._begun(letter.message.id)
+        await self._runner.keep(letter, outcomes)
+
+    def settled(self, part: Part, outcome: Outcome) -> None:
+        self._runner.settled(part, outcome)
+
+
 class Gateway:
-    """One process."""
+    """One process. `on_keep` is called with the id of each message that goes into custody."""
 
     def __init__(self, number: int, world: World, plan: Plan, volume: Volume, kill: Callable[[], None]) -> None:
         self.process = Process(number)
@@ -77,12 +97,21 @@ class Gateway:
         self.closed = False
         self.gave_up = False
         self.talks: set[asyncio.Task[Any]] = set()
+        self.asides: set[asyncio.Task[Any]] = set()  # questions from outside, and the looks at the disk
+        self.on_keep: Callable[[str], None] = lambda _: None
         self._plan = plan
         self._random = random
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run something in this process."""
         task: asyncio.Task[Any] = self.world.loop.create_task(work, context=self.context)
+        return task
+
+    def spawn_aside(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run what an orderly stop waits for at its end, as the service does with operators' questions."""
+        task = self.spawn(work)
+        self.asides.add(task)
+        task.add_done_callback(self.asides.discard)
         return task
 
     async def start(self, left: Callable[[dict[str, Letter], frozenset[bytes]], None]) -> None:
@@ -117,7 +146,7 @@ class Gateway:
             RULES,
             SRS,
             self.courier,
-            self.runner,
+            Keeping(self.runner, self.on_keep),
             names,
             LocalLimiter(SlidingLimiter(self.clock.monotonic)),
             self.clock,
@@ -138,6 +167,8 @@ class Gateway:
         await self.running
         await self.carrier.close(GRACE)
         self.pacer.close()
+        if self.asides:
+            await asyncio.wait(self.asides)
         self.gave_up = self.unable
         self.closed = True
         await self.spool.close()
@@ -171,6 +202,7 @@ class Machine:
         self.lefts: list[Left] = []
         self.on_end: Callable[[Gateway], None] = lambda _: None
         self.on_left: Callable[[Left], None] = lambda _: None
+        self.on_keep: Callable[[str], None] = lambda _: None
         self.replies = 0
         self.over = False
         self.volume = Volume(lambda: world.now)
@@ -205,7 +237,9 @@ class Machine:
             loop.alarm = loop.steps + ending.step
         gateway.disk.kill_at = ending.operation
         self._kill_after = self.replies + ending.reply if ending.reply else -1
-        if ending.after:
+        self._custodies = ending.custody
+        gateway.on_keep = lambda id: self._keeps(gateway, ending, id)
+        if ending.after and not ending.custody:
             loop.call_later(ending.after, self._end_by_plan, gateway, ending.orderly)
         gateway.spawn(self._run(gateway))
 
@@ -243,6 +277,14 @@ class Machine:
         self.replies += 1
         if self.replies == self._kill_after:
             self.kill()
+
+    def _keeps(self, gateway: Gateway, ending: Ending, id: str) -> None:
+        """Note that a message goes into custody: a sender may vanish then, and a process may end."""
+        self.on_keep(id)
+        self._custodies -= 1
+        if ending.custody and self._custodies == 0:
+            loop, outside = self.world.loop, gateway.outside
+            loop.call_later(ending.after, self._end_by_plan, gateway, ending.orderly, context=outside)
 
     def kill(self) -> None:
         """Kill the process where it stands."""

@@ -42,11 +42,13 @@ CLIENTS = {"good.test": "192.0.2.10", "other.test": "192.0.2.20"}  # those that 
 
 @dataclass(frozen=True)
 class Ending:
-    """When a process ends: at a step of its tasks, an operation of its disk, a reply, or after seconds; 0: not so."""
+    """When a process ends: at a step of its tasks, an operation of its disk, a reply, while it takes a message into
+    custody, or after seconds; 0: not so. `after` counts from the beginning, or from the call of `keep`."""
 
     step: int = 0
     operation: int = 0
     reply: int = 0
+    custody: int = 0
     after: float = 0.0
     orderly: bool = False
 
@@ -86,7 +88,7 @@ class Plan:
         """Draw how a process ends."""
         if number > self.endings:
             return Ending()
-        match random.randrange(7):
+        match random.randrange(8):
             case 0:
                 return Ending(step=random.randrange(1, 1500))
             case 1:
@@ -99,6 +101,9 @@ class Plan:
                 return Ending(reply=random.randrange(1, 4))
             case 4:
                 return Ending(after=random.expovariate(1 / (2 * HOUR)) + 1)
+            case 6:
+                after = random.choice((0.0, 0.001, random.random()))
+                return Ending(custody=random.choice((1, 1, 2)), after=after, orderly=random.random() < 0.7)
             case _:
                 return Ending(after=random.expovariate(1 / (2 * HOUR)) + 1, orderly=True)
 

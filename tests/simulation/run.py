@@ -18,7 +18,7 @@ from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.machine import FOLDER, Gateway, Machine
 from tests.simulation.plan import POSTMASTER, draw
 from tests.simulation.senders import Sender
-from tests.simulation.world import DAY, HOUR, World
+from tests.simulation.world import DAY, HOUR, MINUTE, World
 
 T = TypeVar("T")
 
@@ -66,7 +66,11 @@ async def _run(world: World, machine: Machine) -> None:
         for sender in senders.values():
             sender.lose(gateway)
 
-    machine.on_end = lost
+    def keeps(id: str) -> None:
+        for sender in senders.values():
+            sender.kept(id)
+
+    machine.on_end, machine.on_keep = lost, keeps
     tasks = [asyncio.ensure_future(sender.run()) for sender in senders.values()]
     watching = asyncio.ensure_future(_watch(world, machine))
     machine.begin()
@@ -82,7 +86,7 @@ async def _watch(world: World, machine: Machine) -> None:
     for at in sorted({time + 5 for spell in machine.plan.disk for time in (spell.begin, spell.end)}):
         await asyncio.sleep(max(0.0, at - world.now))
         if gateway := machine.up:
-            gateway.spawn(_look(world, gateway.spool))
+            gateway.spawn_aside(_look(world, gateway.spool))
 
 
 async def _look(world: World, spool: object) -> None:
@@ -112,7 +116,7 @@ async def _settle(world: World, machine: Machine) -> None:
 
 async def _asked(gateway: Gateway, question: Coroutine[Any, Any, T]) -> T | None:
     """Ask a process something; None if it ended meanwhile."""
-    answer = gateway.spawn(question)
+    answer = gateway.spawn_aside(question)
     while not answer.done():
         if gateway.process.dead:
             return None
@@ -121,6 +125,9 @@ async def _asked(gateway: Gateway, question: Coroutine[Any, Any, T]) -> T | None
 
 
 async def _finish(world: World, machine: Machine, checker: Checker) -> None:
+    most = world.now + DAY
+    while machine.up is None and world.now < most:  # it may have ended just now
+        await asyncio.sleep(MINUTE)
     gateway = machine.up
     if gateway is None:
         world.breaks("no gateway could be started any more")

@@ -17,6 +17,7 @@ from tests.simulation.plan import Mail
 from tests.simulation.world import World
 
 _FIRST, _LONGEST = 300.0, 14_400.0  # seconds between two attempts of a sender
+_CUSTODY = 1100.0  # seconds that stand for: when the message goes into custody
 _LOST = Reply(451, "4.4.2", "The client has gone")
 
 
@@ -36,6 +37,7 @@ class Transaction:
     forgotten: bool = False
     uncertain: bool = False
     gone: bool = False  # the sender does not listen any more
+    leaves_at_custody: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def listening(self) -> bool:
@@ -84,13 +86,22 @@ class Sender:
         gateway.talks.add(talk)
         talk.add_done_callback(gateway.talks.discard)
         early = self._random.random() < self.mail.vanishing
-        seconds = self._random.choice((0.0, 0.01, 1.0, 20.0, 25.5)) if early else 1200.0
+        seconds = self._random.choice((0.0, 0.01, 1.0, 20.0, 25.5, _CUSTODY)) if early else 1200.0
+        transaction.leaves_at_custody = seconds == _CUSTODY
         try:
             await asyncio.wait_for(transaction.over.wait(), seconds)
         except TimeoutError:
             self._world.tell(f"sender of {self.mail.token} goes away")
             transaction.gone = True
         self._heed(transaction)
+
+    def kept(self, id: str) -> None:
+        """Learn that a message goes into custody: some vanish just then."""
+        for transaction in self.transactions:
+            if transaction.id == id and transaction.leaves_at_custody:
+                self._world.tell(f"sender of {self.mail.token} goes away while {id} is stored")
+                transaction.gone = True
+                transaction.over.set()
 
     def lose(self, gateway: Gateway) -> None:
         """Learn that the process at the other end has ended."""
