@@ -27,7 +27,10 @@ def milter_settings(port: int) -> dict[str, str]:
 
 
 class OpenDkim(Process):
-    """One milter. `signing` is (domain, selector, private key as PEM); without it, it checks."""
+    """One milter. `signing` is (domain, selector, private key as PEM); without it, it checks.
+
+    RSA keys of fewer bits than `key_bits` are worth nothing to it.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class OpenDkim(Process):
         *,
         signing: tuple[str, str, bytes] | None = None,
         canonical: str = "relaxed/relaxed",
+        key_bits: int = 1024,
     ) -> None:
         super().__init__(world, world.folder / f"opendkim-{name}")
         self._port = port
@@ -57,7 +61,7 @@ class OpenDkim(Process):
             lines |= {"Domain": domain, "Selector": selector, "KeyFile": str(key)}
             lines["RequireSafeKeys"] = "no"  # it minds that others may write to /tmp
         else:
-            lines["AlwaysAddARHeader"] = "yes"
+            lines |= {"AlwaysAddARHeader": "yes", "MinimumKeyBits": str(key_bits)}
         # libunbound knows by itself that nothing is in .test (RFC 6761 6.2), unless told otherwise.
         (self.folder / "unbound.conf").write_text('server:\n local-zone: "test." nodefault\n')
         self._configuration = self.folder / "opendkim.conf"
