@@ -229,9 +229,9 @@ class Checker:
                 self.world.breaks(f"DUPLICATE: {sender.mail.token} for {to} was delivered twice, by {ids}")
 
     def _cause(self, first: Copy, second: Copy) -> str:
-        if first.heard is None:
-            over = first.over is not None and first.over <= second.sent
-            return "wire" if over or first.process is not second.process else ""
+        over = first.over is not None and first.over <= second.sent
+        if first.heard is None and (over or first.process is not second.process):
+            return "wire"
         if first.forgotten:
             return "killed"
         if first.transaction != second.transaction:
