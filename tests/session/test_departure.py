@@ -15,9 +15,11 @@ from forwarder.model.message import Delivery, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
+from forwarder.policy.dmarc import Enforcement
 from forwarder.policy.rewriting import Otherwise, Rewriting, Wishes
 from forwarder.rewrite.signing_key import SigningKey, load_key, public_record
 from forwarder.session.departure import sign_own
+from forwarder.session.examination import Checks
 from forwarder.session.gateway import Signing
 from tests.session.stage import DELIVERED, Stage
 
@@ -29,6 +31,7 @@ def key(domain: str, selector: str, private: RSAPrivateKey | Ed25519PrivateKey) 
 _RSA = generate_private_key(65537, 2048)
 OURS = key("ours.example", "s1", _RSA)
 EDWARDS = key("ours.example", "e1", Ed25519PrivateKey.generate())
+OTHERS = key("others.example", "s1", _RSA)
 THEIRS = key("sender.example", "x", _RSA)
 
 SPF = "v=spf1 ip4:192.0.2.1 -all"
@@ -187,12 +190,39 @@ class TestForgedFromOfOurs:
         assert scene.sealed()  # a seal says what we saw
 
     @pytest.mark.parametrize(
-        "author", ["x@sub.ours.example", "a@sender.example, b@ours.example", "a b c@ours.example>"]
+        "author",
+        [
+            "x@sub.ours.example",
+            "a@sender.example, b@ours.example",
+            "a b c@ours.example>",
+            'x@(who)ours.example "',
+            "x@ours.(who)example, y <",
+            "<x@=?utf-8?q?ours.example?=>",
+        ],
     )
     async def test_nor_what_may_be_read_as_such(self, author: str) -> None:
         scene = Scene(zone(spf=False))
         await scene.send(letter(author))
         assert scene.header().all(b"dkim-signature") == ()
+
+    @pytest.mark.parametrize(
+        ("policy", "enforcement", "signed_"),
+        [
+            ("v=DMARC1; p=none", Enforcement.ENFORCE, False),
+            ("v=DMARC1; p=none; psd=y", Enforcement.ENFORCE, True),
+            ("", Enforcement.ENFORCE, True),
+            ("", Enforcement.OFF, False),
+        ],
+    )
+    async def test_nor_what_the_tree_walk_may_take_for_ours(
+        self, policy: str, enforcement: Enforcement, signed_: bool
+    ) -> None:
+        scene = Scene({("_dmarc.github.io", "TXT"): [policy]} if policy else {})
+        own = (key("ours.github.io", "s1", _RSA),)
+        object.__setattr__(scene.stage.gateway, "signing", Signing({}, own))
+        object.__setattr__(scene.stage.gateway.settings, "checks", Checks(dmarc=enforcement))
+        await scene.send(letter("x@theirs.github.io"))
+        assert bool(scene.header().all(b"dkim-signature")) is signed_
 
     async def test_what_is_shown_to_be_ours_is_signed_and_passes_by_that(self) -> None:
         scene = Scene(zone("reject", author="ours.example"))
@@ -247,9 +277,18 @@ class TestRewriting:
         assert "Sign your mail with DKIM for sender.example" in reply.text
         assert scene.sent == []
 
-    async def test_without_a_key_it_is_not_rewritten(self) -> None:
+    @pytest.mark.parametrize(
+        "signing",
+        [
+            Signing(),
+            Signing({"ours.example": (OURS,)}, sign=False),
+            Signing({"ours.example": (EDWARDS,)}),  # not all receivers can read it
+            Signing({}, (OTHERS,)),  # not aligned with From
+        ],
+    )
+    async def test_without_a_key_that_carries_it_it_is_not_rewritten(self, signing: Signing) -> None:
         scene = Scene(zone("reject"))
-        object.__setattr__(scene.stage.gateway, "signing", Signing())
+        object.__setattr__(scene.stage.gateway, "signing", signing)
         await scene.send(letter())
         assert b"via" not in scene.header().all(b"from")[0].value
         assert "no key signs" in str(scene.foreseen["text"])

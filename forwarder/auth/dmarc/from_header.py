@@ -16,7 +16,7 @@ Left out on purpose: local parts, display names, and what they pretend.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -52,13 +52,15 @@ class Author:
     """The author domain as A-labels, or "" and the reason. The reason quotes nothing but canonical domains.
 
     `claimed` is False where the message does not even pretend to be of some domain: nobody is impersonated by that.
-    `named` are the domains that are named where there are several claims, empty if they cannot all be told.
+    `named` are the domains that are named where there are several claims, empty if they cannot all be told. `certain`
+    is False for a malformed field, of which each reader makes something else, also what is not among `named`.
     """
 
     domain: str
     reason: str = ""
     claimed: bool = True
     named: tuple[str, ...] = ()
+    certain: bool = True
 
 
 class _FromError(ValueError):
@@ -95,7 +97,7 @@ def _author(values: Sequence[bytes], hidden: bool) -> Author:
     try:
         domains = list(dict.fromkeys(domain for value in values for domain in _domains(value)))
     except _FromError as problem:
-        return _unclear(f"the From field is malformed: {problem}", _resembling(values))
+        return replace(_unclear(f"the From field is malformed: {problem}", _resembling(values)), certain=False)
     if hidden or len(values) > 1:  # RFC 5322 3.6: exactly one
         reason = "a From field stands behind a line that is no header field" if hidden else _SEVERAL
         return _unclear(reason, domains)
@@ -113,12 +115,29 @@ def _resembling(values: Sequence[bytes]) -> list[str]:
     """Give whatever looks like the domain of an address in fields that cannot be read for certain."""
     found: dict[str, None] = {}
     for value in values:
-        for match in islice(_AFTER_AT.finditer(value.decode("utf-8", "replace")), MAX_ADDRESSES):
-            try:
-                found[parse_domain(match[1].strip("."))] = None
-            except AddressError:
-                continue
+        text = value.decode("utf-8", "replace")
+        for spelt in (text, _joined(text)):
+            for match in islice(_AFTER_AT.finditer(spelt), MAX_ADDRESSES):
+                try:
+                    found[parse_domain(match[1].strip("."))] = None
+                except AddressError:
+                    continue
     return list(found)
+
+
+def _joined(text: str) -> str:
+    """Leave out comments, and white space around dots and "@" (RFC 5322 4.4), as lenient readers do."""
+    depth = 0
+    kept = []
+    for piece in _IN_COMMENT.findall(text):
+        if piece == "(":
+            depth += 1
+        elif piece == ")":
+            depth = max(0, depth - 1)
+        elif not depth:
+            kept.append(piece)
+    line = " ".join("".join(kept).split())
+    return line.replace(" .", ".").replace(". ", ".").replace(" @", "@").replace("@ ", "@")
 
 
 def _domains(value: bytes) -> list[str]:

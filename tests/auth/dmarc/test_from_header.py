@@ -142,11 +142,14 @@ def test_malformed(value: bytes, why: str) -> None:
         (b"a b@c.example", ("c.example",)),
         (b"<a@b.example <c@D.example.>", ("b.example", "d.example")),
         (b"a@b..example", ()),
+        (b'a@(x)b.example "', ("b.example",)),
+        (b"a@b.(x (y))example, c <", ("b", "b.example")),
+        (b"a @ b . example <", ("b", "b.example")),
     ],
 )
 def test_of_a_malformed_field_whatever_looks_like_a_domain_is_named(value: bytes, named: tuple[str, ...]) -> None:
     found = author(value)
-    assert (found.domain, found.named, found.claimed) == ("", named, bool(named))
+    assert (found.domain, found.named, found.claimed, found.certain) == ("", named, bool(named), False)
 
 
 @pytest.mark.parametrize("value", [b"root@[192.0.2.1]", b"<root@[IPv6:2001:db8::1]>"])
