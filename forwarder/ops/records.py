@@ -6,7 +6,9 @@ is no record of these zones: a PTR, which the provider sets; what is optional; a
 
 The DMARC policy begins with p=none, and the strict one stands beside it as a comment. A newcomer often sends mail from
 the domain elsewhere, by "send mail as" for example, which DKIM does not sign for the domain: p=reject would lose that
-at once. np=reject costs nobody anything: no mail comes from names that do not exist.
+at once. np=reject costs nobody anything: no mail comes from names that do not exist. aspf=s keeps what we forward from
+passing as the domain's own: SPF passes for the SRS domain, or the host, whoever wrote From, and either is mostly of the
+same organisation. In the SRS domain nobody writes at all, hence its p=reject.
 
 Left out on purpose: SOA and NS, which the zone has already, SPF for the served domains, which says who else sends for
 them (that we do not know), and the policies that MTA-STS and TLSA records promise.
@@ -141,10 +143,11 @@ def _domain(site: Site, domain: str) -> Iterator[Record]:
     yield _mx(site, domain, f"Mail for {domain} comes here. Never a CNAME, never proxied.")
     yield from _dkim(site, domain)
     rua = f"rua=mailto:postmaster@{domain}"
+    tail = f"aspf=s; {rua}" if is_lent_spf(site, domain) else rua
     yield Record(
         f"_dmarc.{domain}",
         "TXT",
-        f"v=DMARC1; p=none; np=reject; {rua}",
+        f"v=DMARC1; p=none; np=reject; {tail}",
         domain,
         "DMARC, to begin with: reports come, nothing is lost. Mail that you send from this domain elsewhere, by "
         '"send mail as" for example, would be lost under p=reject unless it is signed for the domain.',
@@ -152,7 +155,7 @@ def _domain(site: Site, domain: str) -> Iterator[Record]:
     yield Record(
         f"_dmarc.{domain}",
         "TXT",
-        f"v=DMARC1; p=reject; sp=reject; np=reject; {rua}",
+        f"v=DMARC1; p=reject; sp=reject; np=reject; {tail}",
         domain,
         "In its place, when the reports show that all of your own mail passes: nobody else can send in your name.",
         Use.OPTIONAL,
@@ -174,6 +177,12 @@ def _domain(site: Site, domain: str) -> Iterator[Record]:
         "host has a certificate that is valid for its name. A new id for each change.",
         Use.OPTIONAL,
     )
+
+
+def is_lent_spf(site: Site, domain: str) -> bool:
+    """Say whether SPF of what we forward is aligned, unless aspf=s forbids it, with a From of that domain."""
+    own = public_organisation(domain)
+    return any(public_organisation(each) == own for each in (site.srs_domain, site.hostname))
 
 
 def _mx(site: Site, domain: str, why: str) -> Record:
@@ -238,6 +247,9 @@ def _srs(site: Site) -> Iterator[Record]:
     else:
         own = f"v=spf1 a:{host} -all"
     yield Record(domain, "TXT", own, domain, "SPF: this host, and nobody else, sends with rewritten senders.")
+    if domain != host and domain not in site.served:
+        why = "Nobody writes from this domain: what claims to be from it is forged, and our SPF would make it pass."
+        yield Record(f"_dmarc.{domain}", "TXT", "v=DMARC1; p=reject; sp=reject", domain, why)
 
 
 def _zone_lines(zone: Zone) -> Iterator[str]:

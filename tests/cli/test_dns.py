@@ -83,7 +83,7 @@ def test_what_was_printed_and_published_is_all_right(config: Path, world: World)
 
     checked = run(config, "check", "--ipv4", address)
     assert checked.exit_code == 0, checked.stdout
-    assert checked.stdout.splitlines()[-1] == "14 ok"
+    assert checked.stdout.splitlines()[-1] == "15 ok"
     as_json = run(config, "check", "--ipv4", address, "--json")
     tree = json.loads(as_json.stdout)
     assert tree["fine"] is True

@@ -118,6 +118,7 @@ def test_what_it_prints(folder: Path) -> None:
         ("mail.example.net.", "TXT"),
         ("srs.example.net.", "MX"),
         ("srs.example.net.", "TXT"),
+        ("_dmarc.srs.example.net.", "TXT"),
     ]
     assert records[0][2] == "10 mail.example.net."
     assert records[1][2].replace('" "', "") == f'"{public_record(key)}"'

@@ -19,13 +19,14 @@ RIGHT = {
     ("example.org", "SOA"): ["ns.example.org."],
     ("example.org", "MX"): ["10 mx1.example.org."],
     ("s1._domainkey.example.org", "TXT"): [KEY],
-    ("_dmarc.example.org", "TXT"): ["v=DMARC1; p=reject; rua=mailto:postmaster@example.org"],
+    ("_dmarc.example.org", "TXT"): ["v=DMARC1; p=reject; aspf=s; rua=mailto:postmaster@example.org"],
     ("mx1.example.org", "A"): [IPV4],
     ("mx1.example.org", "AAAA"): [IPV6],
     ("mx1.example.org", "TXT"): ["v=spf1 a -all"],
     ("5.113.0.203.in-addr.arpa", "PTR"): ["mx1.example.org"],
     (PTR6, "PTR"): ["mx1.example.org"],
     ("fwd.example.org", "MX"): ["10 mx1.example.org."],
+    ("_dmarc.fwd.example.org", "TXT"): ["v=DMARC1; p=reject"],
     ("fwd.example.org", "TXT"): [f"v=spf1 ip4:{IPV4} ip6:{IPV6} -all"],
 }
 
@@ -73,6 +74,7 @@ async def test_all_is_right() -> None:
         ("fwd.example.org", "MX"),
         ("fwd.example.org", "SOA"),
         ("fwd.example.org", "TXT"),
+        ("_dmarc.fwd.example.org", "TXT"),
         ("mx1.example.org", "A"),
         ("mx1.example.org", "AAAA"),
         ("5.113.0.203.in-addr.arpa", "PTR"),
@@ -265,7 +267,8 @@ async def test_srs_domain_without_mx_or_zone() -> None:
     assert (finding.status, finding.name, finding.kind) == (Status.MISSING, "fwd.example.org", "SOA")
     finding = await one({("example.org", "SOA"): [], ("org", "SOA"): ["ns.org."]})  # of those who sell names
     assert (finding.status, finding.name, finding.kind) == (Status.MISSING, "fwd.example.org", "SOA")
-    assert wrong(await found({("fwd.example.org", "MX"): [], ("fwd.example.org", "TXT"): []})) == [
+    nothing: Zone = {(name, kind): [] for name, kind in RIGHT if "fwd.example.org" in name}
+    assert wrong(await found(nothing)) == [
         (Status.MISSING, "fwd.example.org", "MX"),
         (Status.MISSING, "fwd.example.org", "SOA"),
         (Status.MISSING, "fwd.example.org", "TXT"),
@@ -402,7 +405,8 @@ DMARC = ("_dmarc.example.org", "TXT")
         ([], Status.MISSING, "add: _dmarc.example.org. TXT"),
         (["v=DMARC1; p=none", "v=DMARC1; p=reject"], Status.DIFFERENT, "leave one"),
         (["v=DMARC1; p=perhaps"], Status.DIFFERENT, "correct it"),
-        (["v=DMARC1; p=quarantine", "other text"], Status.OK, ""),
+        (["v=DMARC1; p=quarantine; aspf=s", "other text"], Status.OK, ""),
+        (["v=DMARC1; p=reject"], Status.WARNING, "add aspf=s"),
     ],
 )
 async def test_dmarc(records: list[str], status: Status, words: str) -> None:
@@ -424,7 +428,7 @@ async def test_dmarc_that_leads_to_no_answer() -> None:
 
 
 async def test_dmarc_reports_to_another_domain() -> None:
-    record = "v=DMARC1; p=none; rua=mailto:a@dmarc.example.net,mailto:b@sub.example.org"
+    record = "v=DMARC1; p=none; aspf=s; rua=mailto:a@dmarc.example.net,mailto:b@sub.example.org"
     finding = await one({DMARC: [record]})
     assert (finding.status, finding.name) == (Status.WARNING, "example.org._report._dmarc.dmarc.example.net")
     assert "no reports will come" in finding.fix

@@ -16,7 +16,13 @@ from dns.rdtypes.txtbase import TXTBase
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.auth.dmarc import verify as dmarc
+from forwarder.auth.dmarc.record import Policy
+from forwarder.auth.dmarc.verify import DmarcStatus
+from forwarder.auth.spf.verify import SpfCheck, SpfResult, SpfStatus
+from forwarder.model.headers import split_header
 from forwarder.ops.records import DkimRecord, Site, Use, Zone, quoted, records, zone_file, zones
+from tests.fakes import FakeResolver
 
 GOLDEN = Path(__file__).parent / "records.zone"
 HEAD = "@ 3600 IN SOA ns.example.net. hostmaster.example.net. 1 3600 600 86400 60\n@ 3600 IN NS ns.example.net.\n"
@@ -107,9 +113,29 @@ def test_each_record_once() -> None:
 def test_the_policy_to_begin_with_loses_nothing_and_the_strict_one_is_at_hand() -> None:
     found = {each.use: each.data for each in records(SITE) if each.name == "_dmarc.example.org"}
     assert found == {
-        Use.PUBLISH: "v=DMARC1; p=none; np=reject; rua=mailto:postmaster@example.org",
-        Use.OPTIONAL: "v=DMARC1; p=reject; sp=reject; np=reject; rua=mailto:postmaster@example.org",
+        Use.PUBLISH: "v=DMARC1; p=none; np=reject; aspf=s; rua=mailto:postmaster@example.org",
+        Use.OPTIONAL: "v=DMARC1; p=reject; sp=reject; np=reject; aspf=s; rua=mailto:postmaster@example.org",
     }
+
+
+@pytest.mark.parametrize("sender", ["fwd.example.org", "mx1.example.org"])
+async def test_what_is_forged_does_not_pass_by_the_spf_of_what_we_forward(sender: str) -> None:
+    zone: dict[tuple[str, str], list[str]] = {}
+    for each in records(SITE):
+        if each.use is Use.PUBLISH:
+            zone.setdefault((each.name, each.kind), []).append(each.data)
+    lent = SpfResult(SpfStatus.PASS, sender, "", "")
+    header = split_header(b"From: me@example.org\r\n\r\n")
+    result = await dmarc.verify(FakeResolver(zone), header, SpfCheck(lent, lent), ())
+    assert result.status is DmarcStatus.FAIL
+
+
+async def test_nobody_writes_from_the_srs_domain() -> None:
+    zone = {(each.name, each.kind): [each.data] for each in records(SITE) if each.use is Use.PUBLISH}
+    nothing = SpfResult(SpfStatus.NONE, "evil.example", "", "")
+    header = split_header(b"From: me@fwd.example.org\r\n\r\n")
+    result = await dmarc.verify(FakeResolver(zone), header, SpfCheck(nothing, nothing), ())
+    assert (result.status, result.policy) == (DmarcStatus.FAIL, Policy.REJECT)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=700))

@@ -19,7 +19,7 @@ from forwarder.ops.dnscheck.finding import Finding, Questions, Status, Subject
 from forwarder.ops.dnscheck.host import check_addresses, check_ptr, check_zone
 from forwarder.ops.dnscheck.mx import check_mx
 from forwarder.ops.dnscheck.spf import check_spf
-from forwarder.ops.records import Record, Site, Use, records
+from forwarder.ops.records import Record, Site, Use, is_lent_spf, records
 
 __all__ = ["Finding", "Questions", "Status", "check", "check_key"]
 
@@ -48,7 +48,8 @@ async def check(
         found += await check_spf(resolver, owner, addresses, spf.data if spf else "", needed=spf is not None)
         found += await check_keys(resolver, owner, tuple(key for key in site.dkim if key.domain == owner))
         if policy := expected.get((f"_dmarc.{owner}", "TXT", False)):
-            found += await check_dmarc(resolver, owner, policy.presented)
+            lent = owner in site.served and is_lent_spf(site, owner)
+            found += await check_dmarc(resolver, owner, policy.presented, lent_spf=lent)
         if owner in site.served and not _is_signed(site, owner):
             found.append(_unsigned(owner))
         return found

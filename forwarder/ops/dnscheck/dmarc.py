@@ -3,14 +3,17 @@
 from collections.abc import Iterable
 
 from forwarder.auth.dmarc.organisation import TreeWalks, public_organisation
-from forwarder.auth.dmarc.record import parse_record
+from forwarder.auth.dmarc.record import Alignment, DmarcRecord, parse_record
 from forwarder.model.address import AddressError, canonical_name
 from forwarder.ops.dnscheck.finding import Finding, Questions, Subject, texts
 from forwarder.ports import DnsStatus
 
 
-async def check_dmarc(resolver: Questions, domain: str, expected: str) -> list[Finding]:
-    """Check the policy that applies to a domain: any that can be used will do."""
+async def check_dmarc(resolver: Questions, domain: str, expected: str, *, lent_spf: bool = False) -> list[Finding]:
+    """Check the policy that applies to a domain: any that can be used will do.
+
+    `lent_spf` says that SPF of what we forward is aligned with the domain unless aspf=s forbids it.
+    """
     name = f"_dmarc.{domain}"
     subject = Subject(domain, name, "TXT", expected)
     answer = await resolver.txt(name)
@@ -21,18 +24,30 @@ async def check_dmarc(resolver: Questions, domain: str, expected: str) -> list[F
     if len(found) > 1:
         return [subject.different(there, "leave one DMARC record: several are all ignored (RFC 9989 4.10)")]
     if not found:
-        return [await _inherited(resolver, subject)]
+        return [await _inherited(resolver, subject, lent_spf=lent_spf)]
     if not found[0].usable:
         return [subject.different(there, "correct it: without a valid p= and without rua= there is no DMARC")]
-    return [subject.ok(there), *await _report_permissions(resolver, domain, found[0].aggregate)]
+    first = _alignment(subject, there, found[0], lent_spf=lent_spf)
+    return [first, *await _report_permissions(resolver, domain, found[0].aggregate)]
 
 
-async def _inherited(resolver: Questions, subject: Subject) -> Finding:
+def _alignment(subject: Subject, there: str, record: DmarcRecord, *, lent_spf: bool) -> Finding:
+    if not lent_spf or record.spf is Alignment.STRICT:
+        return subject.ok(there)
+    fix = (
+        f"add aspf=s: SPF of all that is forwarded here counts for {subject.owner} as well, so that forged mail in its "
+        "name passes DMARC at your inbox"
+    )
+    return subject.warning(there, fix)
+
+
+async def _inherited(resolver: Questions, subject: Subject, *, lent_spf: bool) -> Finding:
     walk = await TreeWalks(resolver).walk(subject.owner)
     if walk.unanswered:
         return subject.untold(walk.unanswered)
     if walk.policy is not None and walk.policy.record.usable:
-        return subject.ok(f"none of its own; that of {walk.policy.domain} applies: {walk.policy.record.text}")
+        there = f"none of its own; that of {walk.policy.domain} applies: {walk.policy.record.text}"
+        return _alignment(subject, there, walk.policy.record, lent_spf=lent_spf)
     return subject.missing(f"add: {subject.name}. TXT {subject.expected}")
 
 
