@@ -144,9 +144,12 @@ def scene() -> Iterator[Scene]:
         yield Scene(world, world.host("mx.sender.test", "sender.test"), hop, published, running)
 
 
-@pytest.mark.parametrize("mode", MODES)
+# Where nothing is refused here, only what would be is of interest.
+CASES = [(way, mode) for way in WAYS for mode in MODES if mode != "report" or not WAYS[way].passes]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "mode"), CASES)
 def test_dmarc_is_what_was_foreseen(scene: Scene, way: str, policy: str, mode: str) -> None:
     how = WAYS[way]
     name, domain = scene.publish(way, policy)
