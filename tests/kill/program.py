@@ -125,8 +125,18 @@ class Small:
         assert not self._log.named("alert"), self._log.named("alert")
 
     async def _empty(self) -> None:
-        """Wait until nothing more will be tried and the owner has been told."""
-        while any(_is_open(letter) for letter in await self._spool.find(Query())) or self._late:
+        """Wait until nothing more will be tried and the owner has been told.
+
+        `find` reads the ids before the rows: a letter that is stored between the two is not seen, though the end of the
+        part that it tells of is. So nothing may be open in one look, and the next must find the same letters.
+        """
+        closed: set[str] | None = None
+        while True:
+            letters = await self._spool.find(Query())
+            found = {letter.message.id for letter in letters}
+            if found == closed:
+                return
+            closed = None if self._late or any(map(_is_open, letters)) else found
             await asyncio.sleep(0.02)
 
     def _new_id(self) -> str:

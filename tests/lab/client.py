@@ -49,8 +49,12 @@ class Client:
         self._socket = world.connect(host, source, timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a write is a segment
         self._incoming = self._socket.makefile("rb")
-        self.write(preface)
-        self.greeting = self.read()
+        try:
+            self.write(preface)
+            self.greeting = self.read()
+        except BaseException:  # nobody else can close what was never handed out
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
