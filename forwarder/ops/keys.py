@@ -230,7 +230,7 @@ def read_entries(place: Path) -> dict[str, Entry]:
         return {selector: _read_entry(fields) for selector, fields in tree["keys"].items()}
     except SecretError as error:
         raise KeysError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError):
         raise KeysError(
             f"{path}: it is damaged: restore it; without it every key of the folder signs, so do not just remove it"
         ) from None

@@ -195,6 +195,7 @@ def test_the_entry_of_a_key_that_signs_needs_its_file(folder: Path) -> None:
         b'{"keys": {"s1": {"state": "signing"}}}',
         b'{"keys": {"s1": {"state": "resting", "created": "2026-11-23T00:00:00Z", "since": "2026-11-23T00:00:00Z"}}}',
         b'{"keys": {"s1": {"state": "signing", "created": "2026-11-23", "since": "2026-11-23"}}}',
+        b'{"keys": {"s1": {"state": "signing", "created": "0001-01-01T00:00:00+05:00", "since": "2026-11-23"}}}',
         b"[" * 60_000,
         b"\xff",
     ],
