@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from forwarder.model.envelope import Tls
 from forwarder.model.letter import Change, Letter, Part, Query, Waiting
 from forwarder.model.message import Outgoing
-from forwarder.model.outcome import Outcome
+from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 
 T = TypeVar("T")
@@ -296,6 +296,9 @@ class Turn:
     ipv4: bool = False
 
 
+UNUSED = Outcome(Verdict.UNTRIED, Reply(451, "4.4.0", "not tried yet"))  # what a turn came to that was not used
+
+
 class Pacer(Protocol):
     """Decides when to send what where: what a provider bears is learnt from what it says."""
 
@@ -304,7 +307,10 @@ class Pacer(Protocol):
         ...
 
     def done(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
-        """End a turn with what was heard, in any order; none if the provider was not reached. Never raises."""
+        """End a turn with what was heard, in any order; none if the provider was not reached. Never raises.
+
+        `UNUSED` alone says that nobody has tried: nothing is learnt of the provider.
+        """
         ...
 
 

@@ -19,10 +19,11 @@ from forwarder.delivery.line import Line
 from forwarder.delivery.line import Load as LineLoad
 from forwarder.delivery.lines import Lines
 from forwarder.delivery.route import Router, Target, Unroutable, Way
+from forwarder.delivery.turns import Turns
 from forwarder.model.message import Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
-from forwarder.ports import ConnectionLost, EventLog, Held, Load, Pacer, Turn
+from forwarder.ports import UNUSED, ConnectionLost, EventLog, Held, Load, Pacer, Turn
 from forwarder.smtp.client import Decided, TlsUse, Transaction
 from forwarder.smtp.ehlo import Extension
 
@@ -45,12 +46,13 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What an attempt works with."""
+    """What an attempt works with. `in_all` bounds how many ask a target at once, whichever it is."""
 
     router: Router
     lines: Lines
     judge: Judge
     pacer: Pacer
+    in_all: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Attempt:
         self._lines = means.lines
         self._judge = means.judge
         self._pacer = means.pacer
+        self._in_all = means.in_all
         self._listener = listener
         self._log = log
         self._open = list(range(len(parcel.transaction.recipients)))
@@ -119,12 +122,14 @@ class Attempt:
             self._hold(asked[position], held)
         if not turn.number:
             return
-        self._heard = []
+        self._heard = [UNUSED]
         try:
-            if not self._began:
-                self._began = True
-                self._listener.begun()
-            await self._use(turn, target, [index for n, index in enumerate(asked) if n not in turn.held])
+            async with self._in_all.turn(None):  # not before: who waits for one provider takes no room from others
+                self._heard = []
+                if not self._began:
+                    self._began = True
+                    self._listener.begun()
+                await self._use(turn, target, [index for n, index in enumerate(asked) if n not in turn.held])
         finally:
             self._pacer.done(turn, self._heard)
 

@@ -242,8 +242,7 @@ class CutThroughCourier:
         """Run one attempt; whatever happens, every promise of the job is kept."""
         otherwise = _CLOSING
         try:
-            async with self._in_all.turn(None):
-                await self._attempt(job).run()
+            await self._attempt(job).run()
         except Exception as error:  # noqa: BLE001,RUF100 - whatever it is, the recipients have to be told
             otherwise = _BROKEN
             job.log.event("alert", reason=f"the attempt failed: {type(error).__name__}: {error}")
@@ -258,7 +257,7 @@ class CutThroughCourier:
         def begun() -> None:
             job.waiting = False
 
-        means = Means(self._router, self._lines, self._judge, self._ports.pacer)
+        means = Means(self._router, self._lines, self._judge, self._ports.pacer, self._in_all)
         return Attempt(job.parcel, means, Listener(decided, begun), job.log)
 
     def _call_off(self, job: _Job) -> None:

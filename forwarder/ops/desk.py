@@ -19,7 +19,7 @@ from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.ops import wire
 from forwarder.ops.rpc import Channel
-from forwarder.ports import Keeper, Ledger, Load, NotKept, Pacer, Turn
+from forwarder.ports import UNUSED, Keeper, Ledger, Load, NotKept, Pacer, Turn
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ class _Turns:
     async def _turn(self, wanted: tuple[Load, float]) -> Turn:
         turn = await self._pacer.turn(*wanted)
         if turn.number and self._lost:
-            self._pacer.done(turn, ())
+            self._pacer.done(turn, (UNUSED,))
         elif turn.number:
             self._turns[turn.number] = turn
         return replace(turn, held=dict(turn.held))  # msgpack knows no other mapping
@@ -149,7 +149,7 @@ class _Turns:
     def lost(self) -> None:
         self._lost = True
         for turn in self._turns.values():
-            self._pacer.done(turn, ())
+            self._pacer.done(turn, (UNUSED,))  # what the provider said died with the worker
         self._turns.clear()
 
 

@@ -14,7 +14,7 @@ from forwarder.model.outcome import Outcome
 from forwarder.model.reply import Reply
 from forwarder.ops import wire
 from forwarder.ops.rpc import Channel, RpcError
-from forwarder.ports import Load, NotKept, SpoolError, SpoolFull, Turn
+from forwarder.ports import UNUSED, Load, NotKept, SpoolError, SpoolFull, Turn
 
 
 class Files(Protocol):
@@ -116,7 +116,7 @@ class RemotePacer:
 
     async def turn(self, load: Load, until: float) -> Turn:
         """Wait for a turn."""
-        return await self._channel.call(wire.TURN, (load, until), lambda turn: self.done(turn, ()))
+        return await self._channel.call(wire.TURN, (load, until), lambda turn: self.done(turn, (UNUSED,)))
 
     def done(self, turn: Turn, outcomes: Sequence[Outcome]) -> None:
         """End a turn."""

@@ -4,19 +4,25 @@ import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from forwarder.delivery.classify import provider_of
+from forwarder.delivery.pacer import LocalPacer
+from forwarder.delivery.pacing import Pacing
+from forwarder.delivery.providers import PacingSettings
 from forwarder.delivery.settings import CourierSettings, Limits, Timeouts
 from forwarder.model.address import parse_mailbox
 from forwarder.model.destination import Destination
 from forwarder.model.destination import Hop as NextHop
 from forwarder.model.envelope import Body, MailOptions, RcptOptions
 from forwarder.model.outcome import Outcome, Verdict
+from forwarder.ports import Load, Turn
 from forwarder.smtp.client import TlsUse
-from tests.delivery.desk import BODY, HEAD, desk, message
+from tests.delivery.desk import BODY, HEAD, RunningClock, desk, message
 from tests.delivery.hop import ALL, PLAIN, Answer, Hop, Trick, listening
+from tests.fakes import FreePacer
 
 D, R, T, RUNNING = Verdict.DELIVERED, Verdict.REFUSED, Verdict.DEFERRED, Verdict.RUNNING
 
@@ -478,6 +484,23 @@ class TestReuse:
         assert hop.verbs.count("QUIT") == 2
 
 
+@dataclass
+class _Selective(FreePacer):
+    """Has no turns for the host slow.test; says in `asked` that somebody wants one for it."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def turn(self, load: Load, until: float) -> Turn:
+        self.asked.set()
+        if load.host == "slow.test":
+            await asyncio.Event().wait()
+        return await super().turn(load, until)
+
+
+def _pacer(per_destination: int) -> LocalPacer:
+    return LocalPacer(Pacing(PacingSettings(per_destination), provider_of), RunningClock())
+
+
 class TestManyAtOnce:
     async def test_twenty_destinations(self) -> None:
         zone = {(f"d{n}.test", "A"): ["127.0.0.1"] for n in range(20)}
@@ -487,7 +510,7 @@ class TestManyAtOnce:
         assert sorted(taken.rcpt[0] for taken in hop.taken) == sorted(f"RCPT TO:<me@d{n}.test>" for n in range(20))
 
     async def test_so_many_connections_to_one_destination(self) -> None:
-        async with listening(Hop()) as hop, desk(hop.port, limits=Limits(per_destination=3)) as ours:
+        async with listening(Hop()) as hop, desk(hop.port, pacer=_pacer(3)) as ours:
             sent = [ours.send(message("me@inbox.test", content=b"\r\n%d\r\n" % n)) for n in range(20)]
             outcomes = [outcome for (outcome,) in await asyncio.gather(*sent)]
         assert verdicts(outcomes) == [D] * 20
@@ -496,7 +519,7 @@ class TestManyAtOnce:
     async def test_who_has_no_turn_by_the_deadline_is_deferred(self) -> None:
         async with (
             listening(Hop(says={"GREETING": [Trick.WAIT]})) as hop,
-            desk(hop.port, limits=Limits(per_destination=1)) as ours,
+            desk(hop.port, pacer=_pacer(1)) as ours,
         ):
             first = asyncio.create_task(ours.send(message("me@inbox.test")))
             await asyncio.sleep(0)
@@ -507,6 +530,33 @@ class TestManyAtOnce:
         assert (waited.verdict, waited.reply.enhanced) == (T, "4.4.5")
         assert (outcome.verdict, after.verdict) == (D, D)
         assert len(hop.taken) == 2
+
+    async def test_who_waits_for_one_provider_takes_no_room_from_others(self) -> None:
+        zone = {("slow.test", "A"): ["127.0.0.2"], ("quick.test", "A"): ["127.0.0.1"]}
+        pacer = _Selective()
+        async with (
+            listening(Hop()) as hop,
+            desk(hop.port, zone=zone, limits=Limits(connections=1), pacer=pacer) as ours,
+        ):
+            waiting = asyncio.create_task(ours.send(message("me@slow.test"), seconds=60))
+            await pacer.asked.wait()
+            (outcome,) = await ours.send(message("me@quick.test"), seconds=60)
+            waiting.cancel()
+        assert outcome.verdict is D
+
+    async def test_a_turn_that_found_no_connection_free_says_nothing_of_its_provider(self) -> None:
+        pacer = _Selective()
+        async with (
+            listening(Hop(says={"GREETING": [Trick.WAIT]})) as hop,
+            desk(hop.port, limits=Limits(connections=1), pacer=pacer) as ours,
+        ):
+            first = asyncio.create_task(ours.send(message("me@inbox.test")))
+            await pacer.asked.wait()
+            (waited,) = await ours.send(message("me@inbox.test", content=b"\r\nother\r\n"), seconds=0.05)
+            hop.go.set()
+            await first
+        assert (waited.verdict, waited.reply.enhanced) == (T, "4.4.5")
+        assert [[outcome.verdict for outcome in heard] for _, heard in pacer.heard] == [[Verdict.UNTRIED], [D]]
 
     async def test_so_many_recipients_in_one_transaction(self) -> None:
         async with listening(Hop()) as hop, desk(hop.port, limits=Limits(recipients=2)) as ours:

@@ -22,7 +22,7 @@ from forwarder.ops.desk import DIED, Desk, Store
 from forwarder.ops.remote import remote_ports
 from forwarder.ops.wire import Ports
 from forwarder.policy.limiter import LocalLimiter, SlidingLimiter
-from forwarder.ports import Held, Load, NotKept, SpoolError, SpoolFull, Turn
+from forwarder.ports import UNUSED, Held, Load, NotKept, SpoolError, SpoolFull, Turn
 from tests.fakes import FakeClock
 from tests.ops.test_rpc import Pair, pair
 
@@ -227,7 +227,7 @@ async def test_turns_are_given_back() -> None:
         assert (await on.worker.pacer.turn(LOAD, 14.0)).number == 0
         await on.end()
         asked = [one for one in on.parent.asked if isinstance(one, tuple) and one[0] == "done"]
-        assert asked == [("done", 7, (SENT,)), ("done", 8, ())]
+        assert asked == [("done", 7, (SENT,)), ("done", 8, (UNUSED,))], "its provider is not to blame"
 
 
 async def test_a_turn_that_comes_when_its_worker_is_dead_is_given_back() -> None:
@@ -238,7 +238,7 @@ async def test_a_turn_that_comes_when_its_worker_is_dead_is_given_back() -> None
         await on.end()
         on.parent.gate.set()
         await waiting
-        assert on.parent.asked[-1] == ("done", 7, ())
+        assert on.parent.asked[-1] == ("done", 7, (UNUSED,))
 
 
 async def test_custody() -> None:
