@@ -15,7 +15,7 @@ from tests.lab.world import loopback_world
 
 LIVES = 20  # with one gateway, killed as often
 _SENDERS = 4
-_MAILS = 6  # of each sender in a round
+_MAILS = 4  # of each sender in a round
 _LATEST = 0.5  # seconds
 _LARGE = 1_200_000
 _IN_FLIGHT = 24  # letters that one lane of the runner or a sender can be at when death comes
