@@ -11,6 +11,7 @@ learnt is written down every minute and at the end.
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from random import SystemRandom
 
@@ -128,10 +129,25 @@ class Custody:
             keeper=self.runner,
         )
         self._gateway = self._gateway_of(self._wanted)
-        await self.runner.start()
+        await self._load()
+
+    async def _load(self) -> None:
+        """Take up the queue, without the garbage collector: it would look through all of it again and again."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            await self.runner.start()
+        finally:
+            if collecting:
+                gc.enable()
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to deliver.
+
+        What has been loaded by now stays, and has no cycles: no later collection looks at it, which with 100,000 parts
+        would stop everybody for 0.1 s each time.
+        """
+        gc.freeze()
         for work in (self.runner.run(), self._watch(), self._write_now_and_then(), self._sweep()):
             self._start(work)
 
@@ -158,6 +174,7 @@ class Custody:
 
     async def drain(self, grace: float) -> None:
         """Deliver nothing more; what is under way may end for `grace` seconds."""
+        self._courier.begin_no_more()
         await self.runner.drain(grace)
         for task in self._tasks:
             task.cancel()
