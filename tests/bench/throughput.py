@@ -31,7 +31,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.demo.gateway import listening_socket
+from deploy.demo.gateway import GatewayError, listening_socket
 from tests.bench.gateway import HOST, SINK_HOST, TO, Wishes, our_gateway, signed_letter
 from tests.bench.plain_postfix import postfix, why_not
 from tests.bench.processes import cpu, forget_peaks, memory
@@ -283,7 +283,7 @@ def main() -> None:
     arguments.until = began + arguments.in_all
     try:
         asyncio.run(_bounded(arguments, folder))
-    except BenchError as error:
+    except (BenchError, GatewayError) as error:
         raise SystemExit(f"throughput: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
