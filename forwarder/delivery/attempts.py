@@ -38,7 +38,10 @@ class Carrier(Protocol):
     """Makes one attempt."""
 
     async def carry(self, message: Outgoing) -> Sequence[Outcome]:
-        """Offer all deliveries of a message; give one outcome for each when all are decided. Never raises."""
+        """Offer all deliveries of a message; give one outcome for each when all are decided. Never raises.
+
+        UNTRIED is what was not begun, since the gateway ends.
+        """
         ...
 
 
@@ -166,7 +169,10 @@ class Attempts:
         except Exception as error:  # noqa: BLE001,RUF100 - the others go on, and these are tried again
             self._log.event("alert", id=message.id, reason=f"the attempt failed: {type(error).__name__}: {error}")
             outcomes = [_BROKEN] * len(numbers)
-        await self._record(message.id, dict(zip(numbers, outcomes, strict=True)), since, flight)
+        known = zip(numbers, outcomes, strict=True)
+        tried = {number: outcome for number, outcome in known if outcome.verdict is not Verdict.UNTRIED}
+        if tried:  # the rest goes back as it was
+            await self._record(message.id, tried, since, flight)
         return outcomes
 
     async def settle_late(self, due: Due | None, part: Part, outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ no turn yet by the deadline is not started and is DEFERRED. Then the caller says
   and the same message sent again is delivered again.
 
 A message that equals one whose sender still waits is no retry but another message: it has attempts of its own.
-`carry` is for the spool: no deadline, nothing remembered.
+`carry` is for the spool: no deadline, nothing remembered. After `begin_no_more` it begins nothing.
 
 Deliveries that share route and head go in one transaction, everything else concurrently. De-duplication is the
 caller's. Nothing that a next hop, DNS or the disk does makes a method raise.
@@ -50,6 +50,7 @@ _UNTRIED = Outcome(Verdict.UNTRIED, Reply(451, "4.4.0", "not tried yet"))
 _TAKEN = Outcome(Verdict.DELIVERED, Reply(250, "2.0.0", "taken into our care before"))
 _BUSY = Outcome(Verdict.DEFERRED, Reply(451, "4.4.5", "too many connections to the next hop are in use"))
 _UNDER_WAY = Ruling("under way", Scope.MESSAGE, Fate.NEVER_QUEUE)
+_UNBEGUN = Outcome(Verdict.UNTRIED, Reply(451, "4.3.2", "the gateway is shutting down"))
 _CLOSING = Outcome(Verdict.DEFERRED, Reply(451, "4.3.2", "the gateway is shutting down"))
 _BROKEN = Outcome(Verdict.DEFERRED, Reply(451, "4.3.0", "the message could not be handed on for a local reason"))
 
@@ -107,6 +108,8 @@ class CutThroughCourier:
         self._running: dict[Key, _Promise] = {}  # those whose sender comes again
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_all = Turns(settings.limits.connections)
+        self._carrying: set[_Job] = set()  # for the spool
+        self._ending = False
 
     async def hand_on(self, message: Outgoing, deadline: float) -> Sequence[Outcome]:
         """Offer to every destination at once; give one outcome per delivery, in their order, by `deadline`."""
@@ -118,7 +121,7 @@ class CutThroughCourier:
             self._spawn(self._remember(promises))
             raise
         for job in jobs:
-            self._call_off(job)
+            self._call_off(job, _BUSY)
         outcomes = [promise.future.result() if promise.future.done() else _RUNNING for promise in promises]
         if all(outcome.verdict is Verdict.DELIVERED for outcome in outcomes):
             # Only what this call used up: an equal message on its way at the same time may need the rest.
@@ -165,7 +168,10 @@ class CutThroughCourier:
         digest = message.content.digest
         promises = [_new(key_of(message, delivery, digest), delivery, quiet=True) for delivery in message.deliveries]
         patience = self._clock.monotonic() + _PATIENCE
-        jobs = [self._start(message, way, group, patience) for way, group in self._groups(promises)]
+        jobs = {self._start(message, way, group, patience) for way, group in self._groups(promises)}
+        self._carrying |= jobs
+        if self._ending:
+            self.begin_no_more()
         try:
             await asyncio.wait({promise.future for promise in promises})
         except asyncio.CancelledError:
@@ -173,7 +179,15 @@ class CutThroughCourier:
                 if job.task:
                     job.task.cancel()
             raise
+        finally:
+            self._carrying -= jobs
         return [promise.future.result() for promise in promises]
+
+    def begin_no_more(self) -> None:
+        """Let `carry` end for what still waits for a turn, UNTRIED: begun now it might be cut off after the dot."""
+        self._ending = True
+        for job in self._carrying:
+            self._call_off(job, _UNBEGUN)
 
     def reconfigure(self, settings: CourierSettings) -> None:
         """Use other settings for what begins from now on; what is under way ends with those it began with."""
@@ -260,11 +274,11 @@ class CutThroughCourier:
         means = Means(self._router, self._lines, self._judge, self._ports.pacer, self._in_all)
         return Attempt(job.parcel, means, Listener(decided, begun), job.log)
 
-    def _call_off(self, job: _Job) -> None:
-        """Take a job back that had no turn by the deadline."""
+    def _call_off(self, job: _Job, outcome: Outcome) -> None:
+        """Take a job back that has had no turn."""
         if job.waiting and job.task:
             for promise in job.promises:
-                self._settle(job, promise, _BUSY)
+                self._settle(job, promise, outcome)
             job.task.cancel()
 
     def _settle(self, job: _Job, promise: _Promise, outcome: Outcome) -> None:

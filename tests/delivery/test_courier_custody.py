@@ -4,11 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from forwarder.delivery.classify import provider_of
+from forwarder.delivery.pacer import LocalPacer
+from forwarder.delivery.pacing import Pacing
+from forwarder.delivery.providers import PacingSettings
 from forwarder.delivery.route import Target
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.ports import Held, Turn
-from tests.delivery.desk import Desk, desk, message
+from tests.delivery.desk import Desk, RunningClock, desk, message
 from tests.delivery.hop import PLAIN, Answer, Hop, Trick, listening
 from tests.fakes import FreePacer
 
@@ -171,6 +175,21 @@ class TestCarrying:
             carrying.cancel()
             await asyncio.gather(carrying, return_exceptions=True)
             await until(lambda: not ours.courier._tasks)
+
+    async def test_at_the_end_only_what_has_begun_goes_on(self) -> None:
+        pacer = LocalPacer(Pacing(PacingSettings(1), provider_of), RunningClock())
+        async with (
+            listening(Hop(says={"DOT": [Trick.WAIT]})) as hop,
+            desk(hop.port, pacer=pacer) as ours,
+        ):
+            begun, waiting = (asyncio.create_task(ours.courier.carry(message(f"{n}@inbox.test"))) for n in "ab")
+            await until(lambda: "DATA" in hop.verbs)
+            ours.courier.begin_no_more()
+            assert [outcome.verdict for outcome in await waiting] == [UNTRIED]
+            assert [one.verdict for one in await ours.courier.carry(message("c@inbox.test"))] == [UNTRIED]
+            hop.go.set()
+            assert [outcome.verdict for outcome in await begun] == [D]
+        assert [taken.rcpt for taken in hop.taken] == [["RCPT TO:<a@inbox.test>"]]
 
 
 class TestContent:

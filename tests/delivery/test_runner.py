@@ -683,6 +683,18 @@ async def test_a_drain_gives_back_what_does_not_end() -> None:
     await again.stop()
 
 
+async def test_what_was_not_begun_is_given_back_as_it_was() -> None:
+    one = make()
+    one.carrier.answer = lambda delivery: UNTRIED
+    await one.spool.store([letter("a@a.test")])
+    before = await one.spool.waiting()
+    await one.start()
+    await one.stop()
+    assert one.carrier.ids == ["id1"]
+    assert await one.spool.waiting() == before
+    assert await one.spool.lease([waiting.part for waiting in before]) == [waiting.part for waiting in before]
+
+
 async def test_a_drain_says_what_could_not_be_recorded() -> None:
     loop = make()
     await loop.start()
