@@ -58,7 +58,7 @@ def all_is_well(running: Scene, mail: Mail) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "code", "status"),
     [
-        ("openat", "ENOSPC", 452, "4.3.1"),
+        ("openat", "EDQUOT", 452, "4.3.1"),
         ("openat", "EMFILE", 451, "4.3.0"),
         ("rename", "EIO", 451, "4.3.0"),
         ("pwrite64", "ENOSPC", 452, "4.3.1"),

@@ -1,13 +1,15 @@
 """Row 53: 250 deaths of the small program at every kind of operation and at random; every one is judged.
 
-With the 21 of `test_states`, the 8 of `test_load` and the 24 of tests/spool/test_kill they are 303 in each run of CI (282
-where there is no strace). Longer campaigns: `python -m tests.kill`.
+With the 21 of `test_states`, the 8 of `test_load` and the 24 of tests/spool/test_kill they are 303 in each run of CI
+(282 where there is no strace). Longer campaigns: `python -m tests.kill`.
 """
 
 import re
 import subprocess
 import sys
 from typing import Any
+
+import pytest
 
 from tests.kill.audit import Findings, judge
 from tests.kill.journal import Ledger
@@ -25,6 +27,7 @@ _LEADS_ON = (
 )
 
 
+@pytest.mark.timeout(400)
 def test_deaths_of_the_small_program() -> None:
     """In a process of its own: it forks, and nothing else must run in it."""
     words = [sys.executable, "-m", "tests.kill", "small", "--rounds", str(ROUNDS), "--seed", str(SEED)]
