@@ -10,13 +10,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from grp import getgrnam
 from pathlib import Path
-
-from tests.bench.processes import die_with_parent
 
 _MASTER = """\
 {host}:{port} inet n - n - - smtpd
@@ -69,6 +68,8 @@ _PRIVATE = (
     "saved",
     "trace",
 )
+# Ends Postfix when the other end of its stdin is closed, by us or by our end.
+_GUARD = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGTERM)"
 _UP_WITHIN = 15.0  # seconds
 _DOWN_WITHIN = 5.0
 
@@ -92,16 +93,16 @@ def postfix(folder: Path, listen: tuple[str, int], relay: tuple[str, int]) -> It
     words = ["postconf", "-d", "-h", "daemon_directory"]
     programs = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     words = [f"{programs}/master", "-c", str(folder), "-d"]
-    master = subprocess.Popen(
-        words,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it is one system call, and takes no lock
-    )
+    master = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+    # master(8) changes its user for moments, which makes the kernel forget prctl(2)'s PR_SET_PDEATHSIG.
+    words = [sys.executable, "-ISc", _GUARD, str(master.pid)]
+    guard = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
     try:
         _wait_until_up(listen, master)
         yield master.pid
     finally:
+        guard.kill()  # before the number can be another process's
+        guard.communicate()
         _stop(master)
 
 

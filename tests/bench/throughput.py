@@ -34,7 +34,7 @@ from pathlib import Path
 from deploy.demo.gateway import GatewayError, listening_socket
 from tests.bench.gateway import HOST, SINK_HOST, TO, Wishes, our_gateway, signed_letter
 from tests.bench.plain_postfix import postfix, why_not
-from tests.bench.processes import cpu, forget_peaks, memory
+from tests.bench.processes import cpu, die_with_parent, forget_peaks, memory
 
 _ONE, _MANY, _BIG = "one message per connection", "many messages per connection", "one big message"
 _LETTER = "letter"
@@ -89,6 +89,7 @@ async def sink() -> AsyncIterator[Sink]:
         *(sys.executable, "-m", "tests.bench.load", "sink", SINK_HOST),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent(signal.SIGKILL),
     )
     assert process.stdin
     assert process.stdout
@@ -117,6 +118,7 @@ async def send(address: tuple[str, int], arguments: argparse.Namespace, messages
         *(sys.executable, "-m", "tests.bench.load", "send", address[0], str(address[1])),
         *(word for name, value in words.items() for word in (f"--{name}", str(value))),
         stdout=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent(signal.SIGKILL),
     )
     try:
         printed, _ = await asyncio.wait_for(process.communicate(), arguments.seconds)
