@@ -145,8 +145,7 @@ class Runner:
         To be shielded from cancellation: what is stored must come into the schedule.
         """
         settled = self._settlement.take(letter, outcomes)
-        wanted = not all(progress.state.final for progress in settled.letter.progress)
-        await self._store((settled.letter, *settled.letters) if wanted else settled.letters)
+        await self._store((settled.letter, *settled.letters))  # also one that is done: its file may have been written
         now = self._clock.monotonic()
         running = {
             Part(letter.message.id, number): Due(waiting_of(settled.letter, number), now)
@@ -161,8 +160,6 @@ class Runner:
                 await self._spool.lease(list(running))
 
     async def _store(self, letters: Sequence[Letter]) -> None:
-        if not letters:
-            return
         try:
             await self._spool.store(letters)
         except SpoolFull as error:
