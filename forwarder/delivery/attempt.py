@@ -186,7 +186,10 @@ class Attempt:
             outcome = Outcome(Verdict.DEFERRED, Reply(451, "4.4.1", f"{target}: {lost}"))
             self._note_failure(outcome, target)
             return None
-        self._note_failure(await self._carry(line, asked, most), target)
+        failure = await self._carry(line, asked, most)
+        if failure and not line.client.answered:
+            self._lines.shun(target)
+        self._note_failure(failure, target)
         return line
 
     async def _carry(self, line: Line, asked: Sequence[int], most: int) -> Outcome | None:

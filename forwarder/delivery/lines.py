@@ -75,11 +75,15 @@ class Lines:
                 target.address, target.port, source=key.source, timeout=timeouts.connect
             )
         except ConnectionLost:
-            self._shunned[target] = self._clock.monotonic() + self._settings.limits.shun
+            self.shun(target)
             raise
         line = Line(target, connection, Client(self._settings.ehlo_name, tls), timeouts, self._clock)
         self._lent[line] = key, Use(self._clock.monotonic())
         return line
+
+    def shun(self, target: Target) -> None:
+        """Ask a target last for a while: it could not be connected to, or never said a word."""
+        self._shunned[target] = self._clock.monotonic() + self._settings.limits.shun
 
     def is_shunned(self, target: Target) -> bool:
         """Whether a target could not be connected to a moment ago; to ask it first would cost each message the wait."""

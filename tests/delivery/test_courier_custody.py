@@ -9,6 +9,7 @@ from forwarder.delivery.pacer import LocalPacer
 from forwarder.delivery.pacing import Pacing
 from forwarder.delivery.providers import PacingSettings
 from forwarder.delivery.route import Target
+from forwarder.delivery.settings import Timeouts
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.ports import Held, Turn
@@ -279,3 +280,16 @@ class TestTurns:
         assert outcome.verdict is D
         failed = [fields for fields in ours.log.named("attempt") if fields.get("outcome") == "failed"]
         assert [fields["relay"] for fields in failed] == [str(Target("six.inbox.test", "::1", hop.port))]
+
+
+async def test_a_host_that_never_says_a_word_is_asked_last_for_a_while() -> None:
+    mute: dict[str, list[Answer]] = {"GREETING": [Trick.SILENT] * 5}
+    async with (
+        listening(Hop()) as second,
+        listening(Hop(says=mute), "127.0.0.2", second.port) as first,
+        desk(second.port, timeouts=Timeouts(greeting=0.2)) as ours,
+    ):
+        for number in range(3):
+            (outcome,) = await ours.send(message("me@two.test", content=b"\r\n%d\r\n" % number))
+            assert outcome.verdict is D
+    assert first.connections == 1
