@@ -100,7 +100,13 @@ class Examination:
                 task.cancel()
 
     async def finish(self) -> Authentication:
-        """Give what was found; the content is complete."""
+        """Give what was found; the content is complete. If this is cancelled, so is all that was asked."""
+        try:
+            return await self._finish()
+        finally:
+            self.cancel()
+
+    async def _finish(self) -> Authentication:
         self._incoming.finish()
         self._resolver.renew()  # the time that the sender took is not DNS's
         if self._ahead is not None:

@@ -252,6 +252,19 @@ async def test_giving_up_after_the_answers_came() -> None:
     assert not others()
 
 
+async def test_nothing_is_left_of_a_session_that_is_cut_off() -> None:
+    resolver = GatedResolver(FakeResolver(ZONE))
+    examination = begin(resolver)
+    examination.feed(SIGNED)
+    finishing = asyncio.create_task(examination.finish())
+    await settle()
+    finishing.cancel()
+    await settle()
+    assert finishing.cancelled()
+    assert not others()
+    assert not resolver.waiting
+
+
 async def test_nothing_is_left_when_all_was_found() -> None:
     await examine(SIGNED)
     assert not others()
