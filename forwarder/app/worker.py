@@ -7,7 +7,6 @@ and SIGHUP are the parent's.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -30,7 +29,6 @@ from forwarder.spool.faults import SpoolBroken
 from forwarder.spool.files import MessageFiles
 from forwarder.spool.hands import Threads
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _ORPHANED = 3  # exit status
 _DRAIN = 30.0  # seconds, where nobody says how many
 _ANSWERING = 5.0  # seconds
@@ -148,7 +146,6 @@ def _orphaned() -> None:
 
 def work(parent: int, listening: Sequence[int]) -> None:
     """Be a worker. The numbers are descriptors."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # if we should hang when the parent dies
     channel = socket.socket(fileno=parent)
     sockets = [socket.socket(fileno=one) for one in listening]
     for one in [channel, *sockets]:
