@@ -171,18 +171,8 @@ class Runner:
     def settled(self, part: Part, outcome: Outcome) -> None:
         """Learn how an attempt ended that was RUNNING when its letter was taken."""
         due = self._running.pop(part, None)
-        if due or outcome.verdict is Verdict.DELIVERED:  # of one that was given up for lost nothing else is news
+        if due or outcome.verdict is Verdict.DELIVERED:  # told twice, or of a part that nobody knows: no news
             self._attempts.spawn(self._attempts.settle_late(due, part, outcome))
-
-    def abandoned(self, parts: Iterable[Part]) -> None:
-        """Learn that nobody will tell how these RUNNING parts ended.
-
-        They may have been delivered (RFC 1047), so they are tried again no sooner than after a failed attempt.
-        """
-        lost = {part: due for part in parts if (due := self._running.pop(part, None))}
-        wanted = self._attempts.underway.end(set(lost))
-        self._attempts.put_back([lost[part] for part in wanted], self._settlement.first_interval())
-        self._attempts.release(lost)
 
     def changed(self, waitings: Iterable[Waiting]) -> None:
         """Learn that the operator has made parts QUEUED, or due at another time.

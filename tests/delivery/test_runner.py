@@ -161,37 +161,13 @@ async def test_the_end_of_what_ran_is_recorded_when_the_disk_works_again() -> No
         assert loop.spool.state("id1") is State.DELIVERED
 
 
-async def test_what_a_dead_worker_tried_waits_for_an_interval() -> None:
+async def test_a_failure_that_is_told_twice_is_no_news() -> None:
     async with running() as loop:
         await loop.runner.keep(letter(), [RUNNING])
-        loop.runner.abandoned([Part("id1", 0), Part("unknown", 7)])
-        await loop.pass_time(50)
-        assert loop.carrier.offered == [] and loop.spool.leased == set()
-        await loop.pass_time(20)
-        assert loop.spool.state("id1") is State.DELIVERED
-
-
-async def test_a_failure_that_is_told_late_is_no_news() -> None:
-    async with running() as loop:
-        loop.carrier.gates["a.test"] = asyncio.Event()
-        await loop.runner.keep(letter(), [RUNNING])
-        loop.runner.abandoned([Part("id1", 0)])
-        await loop.pass_time(70)
         loop.runner.settled(Part("id1", 0), DEFERRED)
-        await loop.pass_time(3600)
-        assert loop.carrier.ids == ["id1"], "not twice at the same time"
-        loop.carrier.gates["a.test"].set()
+        loop.runner.settled(Part("id1", 0), DEFERRED)
         await rest()
-
-
-async def test_an_end_that_is_told_late_still_counts() -> None:
-    async with running() as loop:
-        await loop.runner.keep(letter(), [RUNNING])
-        loop.runner.abandoned([Part("id1", 0)])
-        loop.runner.settled(Part("id1", 0), DELIVERED)
-        await loop.pass_time(DAY)
-        assert loop.spool.state("id1") is State.DELIVERED
-        assert loop.carrier.offered == []
+        assert loop.spool.letters["id1"].progress[0].attempts == 1
 
 
 # The schedule
