@@ -11,7 +11,7 @@ from tests.lab.client import stuff
 from tests.lab.maildir import wait_for
 
 NEVER = "550 5.7.17 we do not want this"
-MANY = 500
+MANY = 480
 _CLIENTS = 8
 
 each_restart = pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
