@@ -61,6 +61,12 @@ is_ready() {
 }
 
 prepare_environment() {
+    find_environment "$1"
+    # Where byte code is not written by itself (PYTHONDONTWRITEBYTECODE, another user), every start would compile anew.
+    (cd -- "$root" && "$python" -m compileall -q forwarder deploy tests) >/dev/null 2>&1 || true
+}
+
+find_environment() {
     local purpose=$1 venv=${FORWARDER_VENV:-$root/.venv} what=.
     [[ $purpose == run ]] || what=".[$purpose,uvloop]" # the tests cover both event loops
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}

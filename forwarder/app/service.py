@@ -27,6 +27,7 @@ from forwarder.ports import EventLog
 from forwarder.rules import Change, RuleSet, compare
 
 _DRAIN_MARGIN = 10.0  # seconds beyond the cut-through deadline that transactions get when we stop
+_PATIENCE = 5.0  # seconds that an address may be taken: a predecessor that was killed may not be gone whole
 _DELIVERING = 10.0  # seconds that attempts from the spool get when we stop
 _LOOK_EVERY = 3.0  # seconds between two looks at the certificate's files, on behalf of workers
 _LOOK_AGAIN = 60.0  # seconds, after workers could not take a new one
@@ -200,7 +201,7 @@ class Service:
 
 def open_sockets(config: Config) -> list[socket.socket]:
     """Give the sockets that systemd handed over, or those that the configuration names; raise `BindError`."""
-    return systemd.inherited_sockets() or [open_listening(str(endpoint)) for endpoint in config.listen.smtp]
+    return systemd.inherited_sockets() or [open_listening(str(one), _PATIENCE) for one in config.listen.smtp]
 
 
 def _certificate(config: Config, log: EventLog) -> ServerCertificate:

@@ -1,15 +1,19 @@
 """Sockets to listen on: "[::]:25", "0.0.0.0:25", "127.0.0.1:2525".
 
 `open_listening` raises `BindError`, whose text names the address and says what is wrong in words for an administrator.
+An address that is taken may be asked for again for a while: processes of a gateway that was killed hold it a moment
+longer than the one that is seen to end.
 """
 
 import errno
 import re
 import socket
+import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 BACKLOG = 1024
+_AGAIN = 0.05  # seconds between two tries at an address that is taken
 
 _ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d{1,5})", re.ASCII)
 _REASONS = {
@@ -48,9 +52,20 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(address, int(match[3]))
 
 
-def open_listening(text: str) -> socket.socket:
-    """Give a socket that listens on that address."""
-    endpoint = parse_endpoint(text)
+def open_listening(text: str, patience: float = 0.0) -> socket.socket:
+    """Give a socket that listens on that address; one that is taken is tried for `patience` seconds, which block."""
+    endpoint, deadline = parse_endpoint(text), time.monotonic() + patience
+    while True:
+        try:
+            return _open(text, endpoint)
+        except BindError as error:
+            taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+            if not taken or time.monotonic() >= deadline:
+                raise
+        time.sleep(_AGAIN)
+
+
+def _open(text: str, endpoint: Endpoint) -> socket.socket:
     family = socket.AF_INET6 if endpoint.address.version == 6 else socket.AF_INET
     try:
         opened = socket.socket(family, socket.SOCK_STREAM)

@@ -62,6 +62,18 @@ def test_a_port_in_use() -> None:
     assert str(caught.value) == f'cannot listen on "{text}": another program listens there already'
 
 
+def test_a_port_that_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = open_listening("127.0.0.1:0")
+    monkeypatch.setattr("forwarder.listener.sockets.time.sleep", lambda seconds: taken.close())
+    open_listening(address_of(taken), patience=60.0).close()
+
+
+def test_what_will_not_change_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forwarder.listener.sockets.time.sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(BindError):
+        open_listening("192.0.2.1:2525", patience=60.0)
+
+
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(BindError, match=r"192\.0\.2\.1:2525.*does not have that address"):
         open_listening("192.0.2.1:2525")
