@@ -241,6 +241,10 @@ class Spool(Protocol):
         """Give a letter whole, its content checked; None if there is none. Raises `Damaged`."""
         ...
 
+    def recent(self, id: str) -> Letter | None:
+        """Give a letter that was stored here a moment ago, once, as it was given; None where that is not known."""
+        ...
+
     async def find(self, query: Query) -> Sequence[Letter]:
         """Give letters without checking their content."""
         ...

@@ -129,7 +129,8 @@ class Attempts:
             return None
         letter = None
         try:
-            letter = await self._spool.fetch(dues[0].waiting.part.id)
+            id = dues[0].waiting.part.id
+            letter = self._spool.recent(id) or await self._spool.fetch(id)
         except Damaged as error:
             self._log.event("alert", component="spool", id=dues[0].waiting.part.id, text=str(error))
         if letter is None:

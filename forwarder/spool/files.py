@@ -1,21 +1,23 @@
 """Message files: the content of each letter in a file of its own that never changes.
 
-`write` is durable on return: a new file in `incoming/`, written, fsynced, renamed into `messages/`, both folders
-fsynced. It raises `SpoolFull`, or `SpoolError` for any other error of the disk, and leaves nothing behind; after a
-failed fsync it raises `SpoolBroken`, and nothing is tried again.
+`write` is durable on return: a new file in `incoming/`, written, fsynced, renamed into `messages/`, that folder
+fsynced. That the old name is gone need not be durable: opening the spool removes it. It raises `SpoolFull`, or
+`SpoolError` for any other error of the disk, and leaves nothing behind; after a failed fsync it raises `SpoolBroken`,
+and nothing is tried again.
 
 A worker process may use it alone: the spool's owner `adopt`s the file that it wrote. The database is not touched here;
 a file without a row there was never acknowledged.
 """
 
+import asyncio
 import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
 
 from forwarder.model.message import Content
 from forwarder.ports import SpoolError
@@ -25,7 +27,6 @@ from forwarder.spool.hands import Hands
 
 _ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{16}")
 _PIECE = 1 << 18
-_Found = TypeVar("_Found")
 
 
 class Spoilt(SpoolError):  # noqa: N818 - it says what is the matter
@@ -47,13 +48,15 @@ def require_id(name: str) -> str:
 class FiledContent:
     """A `Content` in a message file, which is opened when it is first read and closed with the last reference.
 
-    Once open it can be read to its end, even if the file is removed. Reading raises OSError.
+    Once open it can be read to its end, even if the file is removed. Reading raises OSError. Closing is left to
+    `hands`: to give up a file that has been removed means work for the disk.
     """
 
-    __slots__ = ("_disk", "_file", "digest", "eight_bit", "path", "size")
+    __slots__ = ("_disk", "_file", "_hands", "digest", "eight_bit", "path", "size")
 
-    def __init__(self, disk: Disk, path: Path, size: int, digest: bytes, *, eight_bit: bool) -> None:
+    def __init__(self, disk: Disk, hands: Hands, path: Path, size: int, digest: bytes, *, eight_bit: bool) -> None:
         self._disk = disk
+        self._hands = hands
         self._file: _File | None = None
         self.path = path
         self.size = size
@@ -86,7 +89,7 @@ class FiledContent:
 
     def _open(self) -> "_File":
         if self._file is None:
-            self._file = _File(self._disk, self.path)
+            self._file = _File(self._disk, self._hands, self.path)
         return self._file
 
     def _read(self, start: int, length: int) -> bytes:
@@ -103,16 +106,17 @@ class FiledContent:
 class _File:
     """An open file that is closed with its last reference."""
 
-    __slots__ = ("_disk", "descriptor")
+    __slots__ = ("_disk", "_hands", "descriptor")
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, hands: Hands, path: Path) -> None:
         self._disk = disk
+        self._hands = hands
         self.descriptor = -1
         self.descriptor = disk.open(path)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
-            self._disk.close(self.descriptor)
+            self._hands.leave(partial(self._disk.close, self.descriptor))
 
 
 class MessageFiles:
@@ -123,7 +127,9 @@ class MessageFiles:
         self._incoming = folder / "incoming"
         self._disk = disk
         self._hands = hands
-        self._names = (_Names(self._messages, disk), _Names(self._incoming, disk))
+        self._names = _Names(self._messages, disk)
+        self._doomed: list[Path] = []
+        self._removal: asyncio.Task[None] | None = None
 
     async def write(self, id: str, content: Content) -> FiledContent:
         """Store a content; durable on return. Its digest is that of the octets as they are stored.
@@ -135,18 +141,24 @@ class MessageFiles:
 
     def adopt(self, id: str, size: int, digest: bytes, eight_bit: bool) -> FiledContent:
         """Give the content that another process wrote, or that a row tells of; nothing is looked at."""
-        return FiledContent(self._disk, self._messages / require_id(id), size, digest, eight_bit=eight_bit)
+        path = self._messages / require_id(id)
+        return FiledContent(self._disk, self._hands, path, size, digest, eight_bit=eight_bit)
 
     def holds(self, id: str, content: Content) -> bool:
         """Say whether a content is already the message file of that id here."""
         return isinstance(content, FiledContent) and content.path == self._messages / id
 
-    async def present(self, content: FiledContent) -> None:
-        """Look that the file is there, ours, and with its right size; raise `Spoilt` if not."""
-        status = await self._asked(lambda: self._disk.status(content.path))
-        if status is None:
-            raise Spoilt("the message file is missing")
-        _require_sound(status, content.size)
+    def present(self, content: FiledContent) -> None:
+        """Look that the file is there, ours, and with its right size; raise `Spoilt` if not.
+
+        Within the loop: it was made a moment ago, so that nothing has to be read from the disk for it.
+        """
+        try:
+            _require_sound(self._disk.status(content.path), content.size)
+        except FileNotFoundError:
+            raise Spoilt("the message file is missing") from None
+        except OSError as error:
+            raise of_files(error, "a message file") from error
 
     async def verify(self, content: FiledContent) -> None:
         """Read the content whole; raise `Spoilt` where it is not what was stored, `SpoolError` if it cannot be read."""
@@ -155,18 +167,29 @@ class MessageFiles:
         except OSError as error:
             raise of_files(error, "a message file cannot be read") from error
 
-    async def remove(self, id: str) -> None:
-        """Remove the file of an id if there is one; not durable: what a crash brings back, opening removes again."""
-        path = self._messages / require_id(id)
-        await self._asked(lambda: self._disk.unlink(path))
+    def remove(self, id: str) -> None:
+        """Remove the file of an id if there is one, soon; not durable: what a crash brings back, opening removes."""
+        self._doomed.append(self._messages / require_id(id))
+        if self._removal is None:
+            self._removal = asyncio.ensure_future(self._remove_doomed())
 
-    async def _asked(self, work: Callable[[], _Found]) -> _Found | None:
+    async def removed(self) -> None:
+        """Wait until there is nothing more to remove."""
+        while self._removal is not None:
+            await asyncio.wait((self._removal,))
+
+    async def _remove_doomed(self) -> None:
+        """Work off what is to go: one way to a thread and back for all that waits."""
         try:
-            return await self._hands.file(work)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise of_files(error, "a message file") from error
+            while self._doomed:
+                paths, self._doomed = self._doomed, []
+                await self._hands.file(partial(self._drop_all, paths))
+        finally:
+            self._removal = None
+
+    def _drop_all(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self._drop(path)
 
     def _write(self, id: str, path: Path, content: Content) -> FiledContent:
         temporary = self._incoming / id
@@ -198,7 +221,7 @@ class MessageFiles:
             synced(self._disk, descriptor, "a message file")
         finally:
             self._disk.close(descriptor)
-        return FiledContent(self._disk, path, size, found.digest(), eight_bit=eight_bit)
+        return FiledContent(self._disk, self._hands, path, size, found.digest(), eight_bit=eight_bit)
 
     def _refuse_second(self, path: Path) -> None:
         try:
@@ -208,10 +231,9 @@ class MessageFiles:
         raise SpoolError(f"there is a message {path.name} already")
 
     def _settle(self, path: Path) -> None:
-        """Make the new name durable, then the end of the old one."""
+        """Make the new name durable."""
         try:
-            for names in self._names:
-                names.settle()
+            self._names.settle()
         except SpoolError:
             self._drop(path)
             raise

@@ -27,6 +27,10 @@ class Hands(Protocol):
         """Run work with the database."""
         ...
 
+    def leave(self, work: Callable[[], None]) -> None:
+        """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
+        ...
+
 
 @dataclass(slots=True)
 class _Errand(Generic[T]):
@@ -53,6 +57,13 @@ class Threads:
     async def database(self, work: Callable[[], T]) -> T:
         """Run work with the database."""
         return await self._run(self._database, work)
+
+    def leave(self, work: Callable[[], None]) -> None:
+        """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
+        try:
+            self._files.submit(work)
+        except RuntimeError:  # the threads have ended
+            work()
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Do as `run_in_executor` does, at less than half its cost; several that end together wake the loop once."""
@@ -98,3 +109,7 @@ class Inline:
     async def database(self, work: Callable[[], T]) -> T:
         """Run work with the database."""
         return work()
+
+    def leave(self, work: Callable[[], None]) -> None:
+        """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
+        work()

@@ -30,6 +30,7 @@ from forwarder.spool.database import Database
 from forwarder.spool.disk import Disk, RealDisk
 from forwarder.spool.faults import SpoolBroken, SpoolRefused
 from forwarder.spool.files import FiledContent, MessageFiles, Spoilt, require_id
+from forwarder.spool.fresh import Fresh
 from forwarder.spool.hands import Hands, Threads
 from forwarder.spool.inspection import DATABASE, enter
 from forwarder.spool.room import Room, SpoolSettings
@@ -66,6 +67,7 @@ class EmbeddedSpool:
         self._halted = ""
         self._short = ""
         self.files = MessageFiles(folder, disk, hands)
+        self._fresh = Fresh()
 
     @classmethod
     async def open(
@@ -99,6 +101,7 @@ class EmbeddedSpool:
         """End what was begun, and give the spool up for others to open. May be called again."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self.files.removed()
         await self._hands.database(self._database.close)
         if self._lock is not None:
             self._disk.close(self._lock)
@@ -113,6 +116,7 @@ class EmbeddedSpool:
         A letter whose content is its message file here already is taken with that file. A change of a part that there
         is not is an error.
         """
+        self._fresh.forget(change.part.id for change in changes)
         task = asyncio.ensure_future(self._store(tuple(letters), tuple(changes)))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -133,9 +137,12 @@ class EmbeddedSpool:
         mine = object()
         free = [part for part in dict.fromkeys(parts) if part not in self._leases]
         self._leases.update(dict.fromkeys(free, mine))  # before asking: so a change that comes meanwhile ends them
-        queued: set[Part] = set()
+        known = {part: self._fresh.queued(part) for part in free}
+        queued = {part for part, is_queued in known.items() if is_queued}
+        unknown = [part for part, is_queued in known.items() if is_queued is None]
         try:
-            queued.update(await self._run(partial(queries.queued, parts=free)))
+            if unknown:
+                queued.update(await self._run(partial(queries.queued, parts=unknown)))
         finally:
             for part in free:
                 if part not in queued and self._leases.get(part) is mine:
@@ -160,6 +167,10 @@ class EmbeddedSpool:
                 return None  # it ended meanwhile
             raise Damaged(f"the letter {id} is damaged, and in quarantine now: {error}") from error
         return letter
+
+    def recent(self, id: str) -> Letter | None:
+        """Give a letter that was stored here a moment ago, once, as it was given; None where that is not known."""
+        return None if self._database.broken else self._fresh.take(id)
 
     async def find(self, query: Query) -> Sequence[Letter]:
         """Give letters without checking their content; damaged ones are moved to quarantine."""
@@ -242,10 +253,12 @@ class EmbeddedSpool:
         except SpoolError:
             await self._drop(filed)
             raise
+        for letter, content in zip(letters, filed, strict=True):
+            self._fresh.note(letter, content)
         for change in changes:
             self._leases.pop(change.part, None)
         for id in done:
-            await self._remove(id)
+            self.files.remove(id)
 
     async def _file(self, letters: list[Letter]) -> list[FiledContent]:
         """Write the message files; all or none."""
@@ -262,7 +275,7 @@ class EmbeddedSpool:
     async def _file_one(self, letter: Letter) -> FiledContent:
         content = letter.message.content
         if isinstance(content, FiledContent) and self.files.holds(letter.message.id, content):
-            await self.files.present(content)
+            self.files.present(content)
             return content
         try:
             return await self.files.write(letter.message.id, content)
@@ -309,12 +322,6 @@ class EmbeddedSpool:
     async def _drop(self, filed: Iterable[FiledContent]) -> None:
         for content in filed:
             await self._cleaning.drop(content.path.name)
-
-    async def _remove(self, id: str) -> None:
-        try:
-            await self.files.remove(id)
-        except SpoolError:
-            return  # the next sweep does it
 
     def _ended(self, task: "asyncio.Future[None]") -> None:
         self._tasks.discard(task)

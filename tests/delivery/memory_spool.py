@@ -85,6 +85,9 @@ class MemorySpool:
         self._call("give_back")
         self.leased.difference_update(parts)
 
+    def recent(self, id: str) -> Letter | None:
+        return None
+
     async def fetch(self, id: str) -> Letter | None:
         self._call("fetch")
         if id in self.damaged and id in self.letters:

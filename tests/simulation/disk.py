@@ -314,6 +314,9 @@ class SlowHands:
         await self._pause()
         return result
 
+    def leave(self, work: Callable[[], None]) -> None:
+        work()
+
     async def _pause(self) -> None:
         if (share := self._random.random()) < 0.7:  # at times nothing comes between
             await asyncio.sleep(share * self._longest)

@@ -70,7 +70,7 @@ async def test_storing_is_whole_or_not_at_all(tmp_path: Path, error: int, on: bo
         await spool.close()
         if not injected:
             break
-    assert at > 15
+    assert at > 12  # every operation had its turn
 
 
 async def test_short_writes_are_continued(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_reading_fails_for_now(tmp_path: Path) -> None:
     await spool.close()
 
 
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["file", "messages", "incoming"])
+@pytest.mark.parametrize("which", [0, 1], ids=["file", "messages"])
 async def test_after_a_failed_fsync_nothing_is_accepted(tmp_path: Path, which: int) -> None:
     disk, log = FailingDisk(), RecordingLog()
     spool = await opened(tmp_path, log, disk=disk)
@@ -167,7 +167,7 @@ async def test_after_a_failed_fsync_nothing_is_accepted(tmp_path: Path, which: i
     disk.steps.clear()
     await spool.store([letter(2)])
     syncs = [at for at, step in enumerate(disk.steps) if step == "sync"]
-    assert len(syncs) == 3
+    assert len(syncs) == 2
     disk.fail(syncs[which], errno.EIO)
     with pytest.raises(SpoolBroken):
         await spool.store([letter(3)])

@@ -20,6 +20,7 @@ from forwarder.model.message import Delivery, MemoryContent, StrippedContent
 from forwarder.ports import SpoolError
 from forwarder.spool import store
 from forwarder.spool.files import FiledContent
+from forwarder.spool.hands import Inline
 from tests.fakes import RecordingLog
 from tests.spool.material import (
     DELIVERED,
@@ -185,7 +186,7 @@ async def _written(spool: object, n: int) -> FiledContent:
 
 
 def _short(content: FiledContent) -> FiledContent:
-    return FiledContent(content._disk, content.path, content.size + 1, content.digest, eight_bit=False)
+    return FiledContent(content._disk, Inline(), content.path, content.size + 1, content.digest, eight_bit=False)
 
 
 async def test_a_part_is_leased_to_one(tmp_path: Path) -> None:
