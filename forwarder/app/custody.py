@@ -13,7 +13,7 @@ learnt is written down every minute and at the end.
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from random import SystemRandom
+from random import Random, SystemRandom
 
 from forwarder.app.settings import (
     courier_settings,
@@ -104,14 +104,17 @@ class Custody:
             resolver=self._resolver,
             dialer=TcpDialer(),
             clock=self._clock,
-            randomness=SystemRandom(),
+            randomness=Random(),  # noqa: S311 - spreads load; the system's is dear between threads
             ledger=self._ledger,
             pacer=self._pacer,
             log=log,
         )
         self._courier = CutThroughCourier(self._courier_settings(config), surroundings)
         self._settlement = Settlement(
-            settlement_settings(config, self._where, self._signed), self._clock, SystemRandom(), self._new_id
+            settlement_settings(config, self._where, self._signed),
+            self._clock,
+            Random(),  # noqa: S311 - spreads load
+            self._new_id,
         )
         self.runner = Runner(
             runner_settings(config, self.spool.refusal),

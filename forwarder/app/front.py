@@ -14,7 +14,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import SystemRandom
+from random import Random, SystemRandom
 
 from forwarder.app.settings import courier_settings, listener_limits, resolver_of, session_settings
 from forwarder.app.wanted import Unready, Wanted
@@ -57,13 +57,12 @@ class Front:
         self._listening = listening
         self._log = log
         self._clock = SystemClock()
-        self._randomness = SystemRandom()
         self._resolver = resolver_of(config, self._clock)
         surroundings = Surroundings(
             resolver=self._resolver,
             dialer=TcpDialer(),
             clock=self._clock,
-            randomness=self._randomness,
+            randomness=Random(),  # noqa: S311 - spreads load; the system's is dear between threads
             ledger=ports.ledger,
             pacer=ports.pacer,
             log=log,
@@ -104,7 +103,7 @@ class Front:
             resolver=self._resolver,
             limiter=self._ports.limiter,
             clock=self._clock,
-            randomness=self._randomness,
+            randomness=SystemRandom(),
             log=self._log,
             signing=wanted.signing,
         )
