@@ -1,7 +1,7 @@
 """Thousands of seeds in processes of their own, and the simulation's own promises.
 
-FORWARDER_SIMULATION_SEEDS says how many seeds, 4,000 where it is not set, as CI has 20 minutes for everything; 10,000
-are `python -m tests.simulation --seeds 0-9999`. A broken one prints the command that shows it again.
+FORWARDER_SIMULATION_SEEDS says how many seeds, 10,000 where it is not set. A broken one prints the command that shows it
+again.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.run import simulate
 
-SEEDS = int(os.environ.get("FORWARDER_SIMULATION_SEEDS", "4000"))
+SEEDS = int(os.environ.get("FORWARDER_SIMULATION_SEEDS", "10000"))
 CHUNKS = 20
 ROOT = Path(__file__).parent.parent.parent
 
