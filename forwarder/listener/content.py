@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from forwarder.model.message import Content
+from forwarder.model.message import Content, MemoryContent
 from forwarder.model.reply import Reply
 
 IN_MEMORY = 1 << 20
@@ -57,7 +57,7 @@ class Receiver:
     def finish(self, *, eight_bit: bool) -> Content:
         """Give what was taken. The receiver is of no use afterwards."""
         if self._file is None:
-            return StoredContent(bytes(self._octets), self._hash.digest(), eight_bit)
+            return MemoryContent(bytes(self._octets), self._hash.digest())
         return SpilledContent(self._file, self._size, self._hash.digest(), eight_bit)
 
     def _spill(self) -> None:
@@ -68,26 +68,6 @@ class Receiver:
         except OSError as error:
             raise NoRoom(error) from error
         self._octets = bytearray()
-
-
-class StoredContent:
-    """A `Content` in memory whose digest was computed on the way."""
-
-    __slots__ = ("_octets", "digest", "eight_bit", "size")
-
-    def __init__(self, octets: bytes, digest: bytes, eight_bit: bool) -> None:
-        self._octets = octets
-        self.size = len(octets)
-        self.digest = digest
-        self.eight_bit = eight_bit
-
-    def head(self, limit: int) -> bytes:
-        """Give the first `limit` octets, or all there are."""
-        return self._octets[:limit]
-
-    def chunks(self) -> Iterator[bytes]:
-        """Give the octets in pieces of 64 KiB."""
-        return (self._octets[start : start + _PIECE] for start in range(0, self.size, _PIECE))
 
 
 class SpilledContent:

@@ -9,7 +9,7 @@ from forwarder.model.address import Address
 from forwarder.model.destination import Destination
 from forwarder.model.envelope import MailOptions, RcptOptions
 
-_PIECE = 1_048_576  # octets
+_PIECE = 1 << 16
 
 
 class Content(Protocol):
@@ -44,26 +44,30 @@ class Content(Protocol):
 
 
 class MemoryContent:
-    """A `Content` that is held in memory."""
+    """A `Content` that is held in memory. `digest`, where it is known already, need not be computed again."""
 
-    def __init__(self, octets: bytes) -> None:
+    __slots__ = ("_digest", "_octets", "eight_bit", "size")
+
+    def __init__(self, octets: bytes, digest: bytes | None = None) -> None:
         self._octets = octets
+        self._digest = digest
         self.size = len(octets)
         self.eight_bit = not octets.isascii()
 
     @property
     def digest(self) -> bytes:
         """SHA-256 over all octets."""
-        return hashlib.sha256(self._octets).digest()
+        if self._digest is None:
+            self._digest = hashlib.sha256(self._octets).digest()
+        return self._digest
 
     def head(self, limit: int) -> bytes:
         """Give the first `limit` octets, or all there are."""
         return self._octets[:limit]
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the octets in order."""
-        for start in range(0, self.size, _PIECE):
-            yield self._octets[start : start + _PIECE]
+        """Give the octets in pieces of 64 KiB."""
+        return (self._octets[start : start + _PIECE] for start in range(0, self.size, _PIECE))
 
 
 class SpentContent:
