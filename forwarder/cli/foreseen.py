@@ -28,11 +28,13 @@ from forwarder.policy.dmarc import Enforcement
 from forwarder.policy.rewriting import Action, Course, Foreseen, Wishes, decide
 from forwarder.ports import Resolver
 from forwarder.rewrite import headers
-from forwarder.rewrite.author import Unwritable, rewrite_author
+from forwarder.rewrite.author import Rewritten, Unwritable, rewrite_author
 from forwarder.rewrite.survival import Change
 from forwarder.session.budget import BudgetedResolver
 from forwarder.session.departure import held, surviving, unwelcome
 from forwarder.session.examination import DNS_SECONDS
+from forwarder.session.gateway import Signing
+from forwarder.session.substitutes import Substitutes
 
 _ANYBODY = Address("somebody", "forwarder.invalid")  # RFC 2606 2
 
@@ -71,9 +73,8 @@ def of_message(findings: Findings, hostname: str, wishes: Wishes) -> Outlook:
     survivors = surviving(signatures, Change(findings.header, head, findings.forged))
     foresight = foresee(found, survivors)
     rewritten = rewrite_author(findings.header, _ANYBODY)
-    hindrance = rewritten.reason if isinstance(rewritten, Unwritable) else ""
     broken = tuple(found.dkim[n].domain for n in signatures if n not in survivors)
-    return Outlook(foresight, _course(wishes, foresight, hindrance), broken)
+    return Outlook(foresight, _course(wishes, foresight, rewritten), broken)
 
 
 def told_of_sender(
@@ -101,29 +102,29 @@ async def of_sender(resolver: Resolver, config: Config, wishes: Wishes, sender: 
     budgeted = BudgetedResolver(resolver, SystemClock(), DNS_SECONDS)
     result = await verify_dmarc(budgeted, header, SpfCheck(proven, unknown), ())
     found = Authentication("", "", sender, spf=SpfCheck(proven, unknown), dkim_checked=True, dmarc=result)
-    keys = _signing(config, alias)
-    foresight = foresee(found, (), keys)
+    signing = _signing(config)
+    ours = frozenset(key.domain for key in signing.of(alias.domain) if signing.sign and key.kind == "rsa")
+    foresight = foresee(found, (), ours)
     if result.status is DmarcStatus.PERMERROR or result.status is DmarcStatus.TEMPERROR:
         return Outlook(foresight, Course(Action.FORWARD))
-    return Outlook(foresight, _course(wishes, foresight, "" if keys else f"no key signs for {alias.domain}"))
+    rewritten = Substitutes(signing, (alias.domain,), header).of(alias)
+    return Outlook(foresight, _course(wishes, foresight, rewritten))
 
 
-def _signing(config: Config, alias: Address) -> frozenset[str]:
-    """Give the domains that sign mail to an address of ours."""
-    if not config.dkim.sign:
-        return frozenset()
+def _signing(config: Config) -> Signing:
+    """Give what signs; nothing where the keys cannot be read, as `config check` says."""
     try:
-        keys = load_keys(config.dkim.keys, config.srs.domain).for_domain(alias.domain)
+        keys = load_keys(config.dkim.keys, config.srs.domain)
     except KeysError:
-        return frozenset()
-    return frozenset(key.domain for key in keys if key.kind == "rsa")
+        return Signing(sign=False)
+    return Signing(keys.by_domain, keys.fallback, config.dkim.sign)
 
 
-def _course(wishes: Wishes, foresight: Foresight, hindrance: str) -> Course:
+def _course(wishes: Wishes, foresight: Foresight, rewritten: Rewritten | Unwritable) -> Course:
     foreseen = Foreseen(
         foresight.expected.value, foresight.policy.value, foresight.passed_here, foresight.author, foresight.reason
     )
-    return decide(wishes, foreseen, hindrance)
+    return decide(wishes, foreseen, rewritten.reason if isinstance(rewritten, Unwritable) else "")
 
 
 def message_in_words(outlook: Outlook) -> Iterator[str]:

@@ -12,8 +12,9 @@ cleaned (`display_name`) and encoded again, addresses written from their parsed 
 - The name is the first author's display name, or else the address as `alice at example.org`: an "@" in a display name
   is a mark of phishing. Of several authors it says how many others there are.
 - Only a From is rewritten that DMARC could read for certain: one field, all its addresses of one domain.
-- A Reply-To that is there stays, unless it names nobody. Without one every author must be writable in ASCII, or replies
-  would be lost; so must our own address, or the message would need SMTPUTF8: the caller may give a fallback.
+- A Reply-To that is there stays, unless it names nobody: no mailbox that can be read (`nobody@`), or more octets than
+  anybody reads. Without one every author must be writable in ASCII, or replies would be lost; so must our own address,
+  or the message would need SMTPUTF8: the caller may give a fallback.
 - Sender, Resent-*, List-* stay: they say who sent or resent it, and that is still true; DMARC does not look at them.
 - DKIM-Signature and ARC sets stay, though most signatures cover From and are broken now: they tell a reader who looks
   what the message was, harm nothing (RFC 6376 6.1: as if they were not there), and a seal holds without them.
@@ -26,9 +27,9 @@ from forwarder.auth.dmarc.from_header import author_domain
 from forwarder.model.address import Address, unicode_name
 from forwarder.model.headers import Field, Header
 from forwarder.rewrite.display_name import clean, encoded_words, phrase
-from forwarder.rewrite.mailboxes import Mailbox, MailboxError, as_text, mailboxes
+from forwarder.rewrite.mailboxes import Mailbox, MailboxError, as_text, mailboxes, names_somebody
 
-MAX_OCTETS = 8000  # of a From field; encoded it is three times as long, and Gmail takes 32 kB of one field
+MAX_OCTETS = 8000  # of a From or Reply-To field; encoded it is three times as long, and Gmail takes 32 kB of one field
 _WIDTH = 78  # RFC 5322 2.1.1
 _MAX_WORD = 900  # a line has at most 998 octets
 
@@ -73,7 +74,7 @@ def rewrite_author(header: Header, alias: Address, fallback: Address | None = No
 
 def _rewritten(header: Header, original: Field, authors: Sequence[Mailbox], ours: Address) -> Rewritten | Unwritable:
     replies = header.all(b"reply-to")
-    is_kept = any(b"@" in field.value for field in replies)
+    is_kept = any(len(field.raw) <= MAX_OCTETS and names_somebody(field.value) for field in replies)
     if not is_kept and not all(each.address.is_ascii for each in authors):
         return Unwritable("the author's address is beyond ASCII, so that no Reply-To could name it")
     name = f"{_shown(authors)} via {unicode_name(ours.domain)}"

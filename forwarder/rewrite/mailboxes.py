@@ -2,7 +2,8 @@
 
 `mailboxes` takes a field that `auth.dmarc.from_header` could read for certain, which gives the domains and judges what
 is well-formed; this finds the names and local parts to go with them, in and around groups. It gives them in order or
-raises `MailboxError`: for what it cannot read, and for an address that cannot be written again.
+raises `MailboxError`: for what it cannot read, and for an address that cannot be written again. `names_somebody` looks
+at any field: one that has a mailbox among other things is somebody's.
 
 Taken for a name: what stands in front of angle brackets, or else the first comment behind or within a bare address, as
 was the custom once. Time is linear. Left out on purpose: names of groups, and routes.
@@ -11,6 +12,7 @@ was the custom once. Time is linear. Left out on purpose: names of groups, and r
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from forwarder.model.address import Address, AddressError, parse_domain, parse_mailbox
@@ -26,6 +28,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _IN_COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
+_MAX_PARTS = 50  # an IDN costs up to a millisecond
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -63,6 +66,25 @@ def as_text(value: bytes) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return value.decode("cp1252", "replace")
+
+
+def names_somebody(value: bytes) -> bool:
+    """Say whether an address field names a mailbox that can be read, whatever else it holds. Never raises.
+
+    Of more than `_MAX_PARTS` entries only so many are looked at.
+    """
+    try:
+        parts = list(islice(_split(list(_tokens(as_text(value)))), _MAX_PARTS))
+    except MailboxError:  # where one entry ends and the next begins is not certain
+        return False
+    return any(map(_is_mailbox, parts))
+
+
+def _is_mailbox(part: Sequence[_Token]) -> bool:
+    try:
+        return _mailbox(part) is not None
+    except MailboxError:
+        return False
 
 
 def _tokens(text: str) -> Iterator[_Token]:

@@ -1,14 +1,17 @@
 """What leaves: the message as its destinations get it, with our header lines, signed and sealed.
 
-`Departure` finds out what will be said of the message behind us and decides what is done about it (`course`); `message`
-gives it, with From as it came or rewritten. Our DKIM signature says that a domain of ours answers for the message. For
-one that claims to be from that very organisation it would make DMARC pass, whoever wrote it: so it is put on such mail
-only where it was shown to be genuine at our door. ARC seals say what we saw, and go on everything.
+`Departure` finds out what will be said of the message behind us and decides what is done about it, for each alias that
+it came for (`prospects`); `messages` gives what is to be sent, `rewritten` some of it again with a From of ours. Which
+keys sign is `session.signatories`. ARC seals say what we saw, and go on everything.
+
+One alias has one prospect, however many destinations it leads to: their copies differ in what X-Forwarded-To and
+X-Forwarded-For say, and neither is there where a signature that could carry the message names it. Two aliases may
+differ in which domain of ours signs, and in whether we may write a From for them.
 
 Nothing here fails for what a message may hold. It costs no second pass over the body: its hash was made on arrival.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,22 +19,21 @@ from forwarder.auth.dkim.canonical import BodyHashes
 from forwarder.auth.dkim.choice import Candidate
 from forwarder.auth.dkim.record import Signature
 from forwarder.auth.dkim.verify import DkimStatus
-from forwarder.auth.dmarc.from_header import Author, author_domain
-from forwarder.auth.dmarc.organisation import is_within, public_organisation
-from forwarder.auth.dmarc.verify import DmarcStatus
-from forwarder.auth.foresight import Foresight, foresee, is_believed
+from forwarder.auth.foresight import Foresight, foresee
 from forwarder.auth.results import Authentication
 from forwarder.model.address import Address
 from forwarder.model.headers import Header, split_header
 from forwarder.model.message import Content, Delivery, Outgoing, StrippedContent
+from forwarder.model.reply import Reply
 from forwarder.policy.rewriting import Action, Course, Foreseen, decide
 from forwarder.rewrite import headers, prepare
-from forwarder.rewrite.author import Rewritten, Unwritable, rewrite_author
+from forwarder.rewrite.author import Rewritten, Unwritable
 from forwarder.rewrite.seal import Stamp, seal
 from forwarder.rewrite.sign import BODY, Signable, sign, signable
-from forwarder.rewrite.signing_key import SigningKey
 from forwarder.rewrite.survival import Change, named_by
 from forwarder.session.gateway import Gateway
+from forwarder.session.signatories import Signatories, authors_keys
+from forwarder.session.substitutes import Substitutes
 
 _OPTIONAL = frozenset((b"x-forwarded-to", b"x-forwarded-for", b"delivered-to", b"authentication-results"))
 
@@ -77,8 +79,19 @@ def surviving(signatures: Held, change: Change) -> frozenset[int]:
     return frozenset(n for n, (raw, signature) in signatures.items() if change.keeps(raw, signature))
 
 
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What is foreseen of the copies for one alias, and what is done about it."""
+
+    foresight: Foresight
+    course: Course
+
+
 class Departure:
-    """`envelope` is the message without content and deliveries; `routed` says where it goes, the first alias first."""
+    """`envelope` is the message without content and deliveries; `routed` says where it goes, the first alias first.
+
+    `prospects` are by alias, `deliveries` are without signatures and seals.
+    """
 
     def __init__(
         self,
@@ -92,159 +105,132 @@ class Departure:
         self._evidence = evidence
         self._envelope = envelope
         self._time = int(trace.received.timestamp())
+        self._signatories = Signatories(gateway.signing, evidence.header, evidence.found)
+        self._substitutes = Substitutes(gateway.signing, gateway.rules.domains, evidence.header)
         self._held = held(evidence.candidates, evidence.found)
-        self._deliveries = prepare.deliveries(routed, trace, evidence.results, unwelcome(self._held))
-        self.foresight: Foresight = foresee(evidence.found, self._surviving, self._ours)
-        self.course: Course = self._decided()
+        leave_out = unwelcome(self._held)
+        self.deliveries = prepare.deliveries(routed, trace, evidence.results, leave_out)
+        self._foresights: dict[frozenset[str], Foresight] = {}
+        aliases = dict.fromkeys(one.recipient.address for one in routed)
+        self.prospects: Mapping[Address, Prospect] = {alias: self._prospect(alias) for alias in aliases}
+        if refused := self.refused:  # where two aliases lead to one mailbox, one that may go names the delivery
+            last = sorted(routed, key=lambda one: one.recipient.address in refused)
+            self.deliveries = prepare.deliveries(last, trace, evidence.results, leave_out)
 
     @property
-    def deliveries(self) -> Sequence[Delivery]:
-        """Who gets the message."""
-        return self._deliveries
+    def refused(self) -> Mapping[Address, Reply]:
+        """The aliases whose copies must not go, and why."""
+        courses = ((alias, each.course) for alias, each in self.prospects.items())
+        return {alias: course.reply for alias, course in courses if course.reply is not None}
 
     @property
     def broken(self) -> Sequence[str]:
         """The domains whose signatures held on arrival and do not survive what we do to the header."""
         return [self._evidence.found.dkim[n].domain for n in self._held if n not in self._surviving]
 
-    def message(self, *, rewritten: bool) -> Outgoing:
-        """Give the message as it leaves; `rewritten`: with a From of ours."""
-        ranges = self._evidence.forged
-        changes: Mapping[Address, Rewritten] = {}
-        if rewritten:
-            changes = {alias: each for alias in self._aliases if isinstance(each := self._rewriting(alias), Rewritten)}
-            ranges = tuple(sorted({*ranges, *(cut for each in changes.values() for cut in each.removed)}))
-        content = self._evidence.content
-        return replace(
-            self._envelope,
-            content=StrippedContent(content, ranges) if ranges else content,
-            deliveries=self._dressed(changes, ranges),
-        )
+    @property
+    def whole(self) -> Outgoing:
+        """The message for everybody, as it is recognised when it comes again; not to be sent."""
+        return replace(self._envelope, content=self._evidence.content, deliveries=self.deliveries)
+
+    def messages(self) -> tuple[Outgoing, ...]:
+        """Give the message as it leaves: two if From is rewritten in some copies only, which have their own id."""
+        ours: list[Delivery] = []
+        rest: list[Delivery] = []
+        for each in self.deliveries:
+            action = self.prospects[each.recipient].course.action
+            (ours if action is Action.REWRITE else rest).append(each)
+        if not ours:
+            return (self._untouched(rest),)
+        if not rest:
+            return (self._substituted(ours, self._envelope.id),)
+        return self._untouched(rest), self._substituted(ours, self._gateway.new_id())
+
+    def may_rewrite(self, alias: Address) -> bool:
+        """Whether copies for an alias that passed here and went with From as it came could have a From of ours."""
+        prospect = self.prospects[alias]
+        is_untouched = prospect.course.action is not Action.REWRITE
+        return is_untouched and prospect.foresight.passed_here and isinstance(self._substitutes.of(alias), Rewritten)
+
+    def rewritten(self, some: Collection[Delivery]) -> Outgoing:
+        """Give some copies of a message that was sent, with a From of ours and an id of their own."""
+        wanted = {(each.recipient, each.destination) for each in some}
+        again = [each for each in self.deliveries if (each.recipient, each.destination) in wanted]
+        return self._substituted(again, self._gateway.new_id())
 
     # What is foreseen
 
     @cached_property
     def _surviving(self) -> frozenset[int]:
-        head = self._deliveries[0].head if self._deliveries else b""
+        """Those that hold on any copy: all have lines of the same names on top."""
+        if not self._held:
+            return frozenset()
+        head = self.deliveries[0].head if self.deliveries else b""
         return surviving(self._held, Change(self._evidence.header, head, self._evidence.forged))
 
-    @cached_property
-    def _aliases(self) -> tuple[Address, ...]:
-        return tuple(dict.fromkeys(delivery.recipient for delivery in self._deliveries))
+    def _prospect(self, alias: Address) -> Prospect:
+        ours = frozenset(key.domain for key in self._signatories.of(alias.domain))
+        if ours not in self._foresights:
+            self._foresights[ours] = foresee(self._evidence.found, self._surviving, ours)
+        foresight = self._foresights[ours]
+        return Prospect(foresight, self._course(alias, foresight))
 
-    @property
-    def _ours(self) -> frozenset[str]:
-        """The domains of ours that sign every copy."""
-        signing = [{key.domain for key in self._signers(alias.domain)} for alias in self._aliases]
-        return frozenset(set.intersection(*signing)) if signing else frozenset()
-
-    def _decided(self) -> Course:
-        foresight = self.foresight
+    def _course(self, alias: Address, foresight: Foresight) -> Course:
         foreseen = Foreseen(
             foresight.expected.value, foresight.policy.value, foresight.passed_here, foresight.author, foresight.reason
         )
         wishes = self._gateway.settings.rewriting
         course = decide(wishes, foreseen)
-        if course.action is not Action.REWRITE:
-            return course
-        return decide(wishes, foreseen, self.hindrance)
-
-    @property
-    def hindrance(self) -> str:
-        """Why From cannot be rewritten; "" when it can."""
-        for alias in self._aliases:
-            if alias.domain not in self._gateway.rules.domains:
-                return f"{alias.domain} is no domain of yours"
-            if not self._authors_keys(alias.domain):
-                return f"no key signs for {alias.domain} that all receivers take for its own"
-            if isinstance(outcome := self._rewriting(alias), Unwritable):
-                return outcome.reason
-        return ""
-
-    def _rewriting(self, alias: Address) -> Rewritten | Unwritable:
-        fallback = Address("postmaster", alias.domain)
-        return rewrite_author(self._evidence.header, alias, fallback)
+        if course.action is Action.REWRITE and isinstance(found := self._substitutes.of(alias), Unwritable):
+            return decide(wishes, foreseen, found.reason)
+        return course
 
     # What is put on top
 
-    def _dressed(self, changes: Mapping[Address, Rewritten], ranges: Ranges) -> tuple[Delivery, ...]:
-        stamps: dict[tuple[str, bytes], bytes] = {}
-        what: dict[bytes, Signable] = {}
+    def _untouched(self, deliveries: Sequence[Delivery]) -> Outgoing:
+        """Give copies that have From as it came."""
+        forged = self._evidence.forged
+        header = Change(self._evidence.header, b"", forged).after if forged else self._evidence.header
+        what = signable(header, self._evidence.body_hash, self._time)
+        stamps: dict[str, bytes] = {}
         dressed = []
-        for delivery in self._deliveries:
-            change = changes.get(delivery.recipient)
-            fields = change.fields if change else b""
-            key = (delivery.recipient.domain, fields)
-            if key not in stamps:
-                if fields not in what:
-                    after = Change(self._evidence.header, fields, ranges).after
-                    what[fields] = signable(after, self._evidence.body_hash, self._time)
-                stamps[key] = self._stamp(key[0], what[fields], rewritten=change is not None).octets
-            dressed.append(replace(delivery, head=stamps[key] + delivery.head + fields))
-        return tuple(dressed)
+        for each in deliveries:
+            domain = each.recipient.domain
+            if domain not in stamps:
+                stamps[domain] = self._stamp(domain, sign(self._signatories.of(domain), what), what)
+            dressed.append(replace(each, head=stamps[domain] + each.head))
+        return self._outgoing(self._envelope.id, dressed, forged)
 
-    def _stamp(self, domain: str, what: Signable, *, rewritten: bool) -> Stamp:
+    def _substituted(self, deliveries: Sequence[Delivery], id: str) -> Outgoing:
+        """Give copies that have a From of ours; their aliases can have one."""
+        found = {each.recipient: self._substitutes.of(each.recipient) for each in deliveries}
+        changes = {alias: change for alias, change in found.items() if isinstance(change, Rewritten)}
+        cuts = {*self._evidence.forged, *(cut for change in changes.values() for cut in change.removed)}
+        ranges = tuple(sorted(cuts))
+        tops = {alias: self._top(alias.domain, change.fields, ranges) for alias, change in changes.items()}
+        dressed = [
+            replace(each, head=tops[each.recipient] + each.head + changes[each.recipient].fields) for each in deliveries
+        ]
+        return self._outgoing(id, dressed, ranges)
+
+    def _top(self, domain: str, fields: bytes, ranges: Ranges) -> bytes:
+        """Sign and seal for a domain what has these fields of ours in the place of some ranges."""
+        after = Change(self._evidence.header, fields, ranges).after
+        what = signable(after, self._evidence.body_hash, self._time)
+        return self._stamp(domain, sign(authors_keys(self._gateway.signing, domain), what), what)
+
+    def _stamp(self, domain: str, dkim: bytes, what: Signable) -> bytes:
         signing = self._gateway.signing
-        dkim = sign(self._authors_keys(domain) if rewritten else self._signers(domain), what)
         chain = self._evidence.found.arc
         sealer = next((key for key in signing.of(domain) if key.kind == "rsa"), None)
         if not signing.seal or chain is None or sealer is None:
-            return Stamp(dkim)
-        return Stamp(dkim, seal(sealer, chain, what, self._evidence.results, dkim))
+            return Stamp(dkim).octets
+        return Stamp(dkim, seal(sealer, chain, what, self._evidence.results, dkim)).octets
 
-    def _authors_keys(self, domain: str) -> Sequence[SigningKey]:
-        """Give the keys that make DMARC pass for a From of ours: aligned with it, and RSA, which everybody verifies."""
-        signing = self._gateway.signing
-        if not signing.sign:
-            return ()
-        own = public_organisation(domain)
-        return [key for key in signing.of(domain) if key.kind == "rsa" and public_organisation(key.domain) == own]
-
-    def _signers(self, domain: str) -> Sequence[SigningKey]:
-        """Give the keys that sign a copy for one domain of ours, From being as it came."""
-        signing = self._gateway.signing
-        if not signing.sign:
-            return ()
-        return [
-            key for key in signing.of(domain) if not self._claims(key.domain) or (self._genuine and key.kind == "rsa")
-        ]
-
-    @cached_property
-    def _author(self) -> Author:
-        return author_domain(self._evidence.header)
-
-    def _claims(self, domain: str) -> bool:
-        """Whether the message claims to be from the organisation of a domain of ours, as some reader may see it."""
-        author, dmarc = self._author, self._evidence.found.dmarc
-        if not author.certain or (not author.domain and author.claimed and not author.named):
-            return True
-        claimed = (author.domain,) if author.domain else author.named
-        organisation = dmarc.organisation if dmarc is not None and author.domain else ""
-        return any(_are_related(each, domain, organisation) for each in claimed)
-
-    @cached_property
-    def _genuine(self) -> bool:
-        """Whether who the message claims to be from has sent it."""
-        found, author = self._evidence.found, self._author.domain
-        if not author:
-            return False
-        if found.dmarc is not None and found.dmarc.status is not DmarcStatus.NONE:
-            return found.dmarc.status is DmarcStatus.PASS
-        shown = [each.domain for each in found.dkim if is_believed(each)]
-        if found.spf is not None and found.spf.authenticated_domain:
-            shown.append(found.spf.authenticated_domain)
-        return any(public_organisation(each) == public_organisation(author) for each in shown)
-
-
-def _are_related(author: str, domain: str, organisation: str) -> bool:
-    """Say whether some receiver may take both for one organisation; `organisation` is the author's by the tree walk."""
-    if is_within(author, domain) or is_within(domain, author):
-        return True
-    if public_organisation(author) == public_organisation(domain):
-        return True
-    if organisation:  # a suffix with a record, as of github.io, is one for the walk unless it says psd=y
-        return is_within(domain, organisation)
-    return author.split(".")[-2:] == domain.split(".")[-2:]  # it was not found out: the most that a walk could join
+    def _outgoing(self, id: str, deliveries: Sequence[Delivery], ranges: Ranges) -> Outgoing:
+        content = self._evidence.content
+        stripped = StrippedContent(content, ranges) if ranges else content
+        return replace(self._envelope, id=id, content=stripped, deliveries=tuple(deliveries))
 
 
 def sign_own(gateway: Gateway, message: Outgoing) -> Outgoing:

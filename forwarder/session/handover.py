@@ -5,7 +5,8 @@ found, what never leaves us (discarded mail, loops, mail over a limit), what the
 takes into custody. Custody, once begun, goes through also when the sender goes away.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -20,12 +21,12 @@ from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
 from forwarder.policy import answer
 from forwarder.policy.content import marks, objection
-from forwarder.policy.rewriting import Action, Rewriting
+from forwarder.policy.rewriting import Rewriting
 from forwarder.ports import EventLog
 from forwarder.rewrite import headers, prepare
 from forwarder.rules import Discard, Forward, Limit, Place
 from forwarder.session.custody import is_owed_report, keep, letter_of
-from forwarder.session.departure import Departure, Evidence, Ranges
+from forwarder.session.departure import Departure, Evidence, Prospect, Ranges
 from forwarder.session.examination import Examination
 from forwarder.session.gateway import Gateway
 from forwarder.session.verdict import judge, told
@@ -61,16 +62,15 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A message ready to go. `stopped` has an outcome for each delivery that shall not; `limits` count if it goes."""
+    """A message that is ready. `stopped` has the outcome for each alias that gets none; `limits` count if it goes."""
 
     departure: Departure
-    message: Outgoing
-    stopped: tuple[Outcome | None, ...]
+    stopped: Mapping[Address, Outcome]
     limits: tuple[Limit, ...]
     received: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sent:
     """A message that was offered, and what came of it, one outcome for each delivery."""
 
@@ -112,10 +112,12 @@ async def hand_over(gateway: Gateway, arrival: Arrival) -> Reply:
     forged = _forged(gateway, header, arrival.log)
     evidence = Evidence(arrival.content, header, found, examination.candidates, examination.body_hash, forged, results)
     prepared = await _prepare(gateway, arrival, evidence)
-    arrival.transaction.outgoing = prepared.message
-    _note_foresight(prepared.departure, arrival.log)
-    if prepared.departure.course.reply is not None:
-        return prepared.departure.course.reply
+    departure = prepared.departure
+    arrival.transaction.outgoing = departure.whole
+    _note_foresight(departure, arrival.log)
+    refused = departure.refused
+    if refused and all(each.recipient in refused for each in departure.deliveries):
+        return next(iter(refused.values()))
     return await _dispatch(gateway, prepared, header, arrival.log)
 
 
@@ -135,17 +137,27 @@ def _forged(gateway: Gateway, header: Header, log: EventLog) -> Ranges:
 
 
 def _note_foresight(departure: Departure, log: EventLog) -> None:
-    foresight, course = departure.foresight, departure.course
-    log.event(
-        "foreseen",
-        dmarc=foresight.expected.value,
-        author=foresight.author or None,
-        carrier=foresight.carrier or None,
-        policy=foresight.policy.value if foresight.matters else None,
-        action=course.action.value,
-        text=course.reason or foresight.reason,
-        broken=" ".join(departure.broken) or None,
-    )
+    """Log what is foreseen, once for all aliases for which it is the same."""
+    aliases: dict[Prospect, list[Address]] = {}
+    for alias, prospect in departure.prospects.items():
+        aliases.setdefault(prospect, []).append(alias)
+    for prospect, some in aliases.items():
+        foresight, course = prospect.foresight, prospect.course
+        log.event(
+            "foreseen",
+            to=_listed(some),
+            dmarc=foresight.expected.value,
+            author=foresight.author or None,
+            carrier=foresight.carrier or None,
+            policy=foresight.policy.value if foresight.matters else None,
+            action=course.action.value,
+            text=course.reason or foresight.reason,
+            broken=" ".join(departure.broken) or None,
+        )
+
+
+def _listed(addresses: Iterable[Address]) -> str:
+    return " ".join(map(str, addresses))
 
 
 async def _prepare(gateway: Gateway, arrival: Arrival, evidence: Evidence) -> Prepared:
@@ -155,7 +167,6 @@ async def _prepare(gateway: Gateway, arrival: Arrival, evidence: Evidence) -> Pr
     routed: list[prepare.Routed] = []
     stopped: dict[Address, Outcome] = {}
     last: list[prepare.Routed] = []  # where two aliases lead to one mailbox, the one that may go names the delivery
-    limits: list[Limit] = []
     for one in transaction.accepted:
         if isinstance(one.decision, Discard):
             arrival.log.event("routed", to=one.recipient.address, destination="discard", rule=places(one.decision.path))
@@ -166,7 +177,6 @@ async def _prepare(gateway: Gateway, arrival: Arrival, evidence: Evidence) -> Pr
             last.append(way)
         else:
             routed.append(way)
-            limits += one.decision.limits
     trace = headers.Trace(gateway.settings.hostname, transaction.id, gateway.clock.now(), arrival.hand)
     envelope = Outgoing(
         transaction.id,
@@ -178,70 +188,98 @@ async def _prepare(gateway: Gateway, arrival: Arrival, evidence: Evidence) -> Pr
         evidence.found.authenticated,
     )
     departure = Departure(gateway, evidence, trace, routed + last, envelope)
-    message = departure.message(rewritten=departure.course.action is Action.REWRITE)
-    kept_back = tuple(stopped.get(one.recipient) for one in message.deliveries)
-    return Prepared(departure, message, kept_back, tuple(limits), trace.received)
+    refused = {alias: Outcome(Verdict.REFUSED, reply) for alias, reply in departure.refused.items()}
+    stopped = {**refused, **stopped}
+    limits = [limit for one in transaction.accepted for limit in _limits(one) if one.recipient.address not in stopped]
+    return Prepared(departure, stopped, tuple(limits), trace.received)
+
+
+def _limits(one: Accepted) -> Sequence[Limit]:
+    return one.decision.limits if isinstance(one.decision, Forward) else ()
 
 
 async def _dispatch(gateway: Gateway, prepared: Prepared, header: Header, log: EventLog) -> Reply:
     """Hand the message on, or have it kept; give the reply."""
     for limit in prepared.limits:
         await gateway.limiter.take(limit.key, limit.count, limit.seconds)
-    deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
-    sent = Sent(prepared.message, await _hand_on(gateway, prepared, deadline))
-    parts = await _with_fallback(gateway, prepared, sent, deadline, log)
+    whole = prepared.departure.whole
+    parts = await _offer(gateway, prepared, log)
     told = answer.answer(
-        [outcome for part in parts for outcome in part.outcomes],
-        prepared.message.id,
-        authenticated=prepared.message.authenticated,
+        [outcome for part in parts for outcome in part.outcomes], whole.id, authenticated=whole.authenticated
     )
     reply = told.reply
+    ours: list[Sent] = []
     for part in parts:
         if (told.keep and not part.done) or is_owed_report(part.message, part.outcomes):
             failed = await keep(gateway, letter_of(part.message, prepared.received, header), part.outcomes, log)
             reply = failed or reply if told.keep else reply  # a report is no reason to have it all again
+            if failed is None:
+                ours.append(part)
     if not reply.positive:
         for limit in prepared.limits:  # only what was forwarded counts, and a retry counts once
             gateway.limiter.give_back(limit.key)
         for part in parts:
-            if any(outcome.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for outcome in part.outcomes):
-                await gateway.courier.unheard(part.message)  # the sender comes again, also with what was delivered
+            if part in ours or any(each.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for each in part.outcomes):
+                await gateway.courier.unheard(part.message)  # the sender comes again, also with what we have
     return reply
 
 
-async def _with_fallback(
-    gateway: Gateway, prepared: Prepared, sent: Sent, deadline: float, log: EventLog
+async def _offer(gateway: Gateway, prepared: Prepared, log: EventLog) -> Sequence[Sent]:
+    """Offer all of the message at once; give what was sent in the end, in one piece or more."""
+    deadline = gateway.clock.monotonic() + gateway.settings.cutthrough_deadline
+    messages = prepared.departure.messages()
+    first, *others = messages
+    if not others:
+        return await _offer_one(gateway, prepared, first, deadline, log)
+    for one in others:
+        aliases = dict.fromkeys(each.recipient for each in one.deliveries)
+        log.event("rewritten", again=one.id, to=_listed(aliases), text="these copies alone get a From of ours")
+    offers = (_offer_one(gateway, prepared, one, deadline, log) for one in messages)
+    return [part for parts in await asyncio.gather(*offers) for part in parts]
+
+
+async def _offer_one(
+    gateway: Gateway, prepared: Prepared, message: Outgoing, deadline: float, log: EventLog
 ) -> Sequence[Sent]:
-    """Offer the message once more, with a From of ours, where DMARC was the reason to refuse what passed here."""
-    departure = prepared.departure
-    refused = [n for n, outcome in enumerate(sent.outcomes) if _is_for_dmarc(outcome)]
-    wanted = gateway.settings.rewriting.rewriting is not Rewriting.NEVER and departure.foresight.passed_here
-    if not refused or not wanted or departure.course.action is Action.REWRITE or departure.hindrance:
+    sent = Sent(message, await _hand_on(gateway, message, prepared.stopped, deadline))
+    return await _with_fallback(gateway, prepared.departure, sent, deadline, log)
+
+
+async def _with_fallback(
+    gateway: Gateway, departure: Departure, sent: Sent, deadline: float, log: EventLog
+) -> Sequence[Sent]:
+    """Offer copies once more, with a From of ours, where DMARC was the reason to refuse what passed here."""
+    if gateway.settings.rewriting.rewriting is Rewriting.NEVER:
         return [sent]
-    whole = departure.message(rewritten=True)
-    again = replace(whole, id=gateway.new_id(), deliveries=tuple(whole.deliveries[n] for n in refused))
-    log.event("rewritten", again=again.id, text="refused by DMARC behind us, so it is offered with a From of ours")
-    outcomes = await gateway.courier.hand_on(again, deadline)
-    rest = [n for n in range(len(sent.outcomes)) if n not in refused]
-    first = replace(sent.message, deliveries=tuple(sent.message.deliveries[n] for n in rest))
-    return [part for part in (Sent(first, [sent.outcomes[n] for n in rest]), Sent(again, outcomes)) if part.outcomes]
+    pairs = list(zip(sent.message.deliveries, sent.outcomes, strict=True))
+    again = [one for one, outcome in pairs if _is_for_dmarc(outcome) and departure.may_rewrite(one.recipient)]
+    if not again:
+        return [sent]
+    message = departure.rewritten(again)
+    aliases = dict.fromkeys(each.recipient for each in again)
+    text = "refused by DMARC behind us, so it is offered with a From of ours"
+    log.event("rewritten", again=message.id, to=_listed(aliases), text=text)
+    outcomes = await gateway.courier.hand_on(message, deadline)
+    rest = [pair for pair in pairs if pair[0] not in again]
+    first = replace(sent.message, deliveries=tuple(one for one, _ in rest))
+    return [part for part in (Sent(first, [outcome for _, outcome in rest]), Sent(message, outcomes)) if part.outcomes]
 
 
 def _is_for_dmarc(outcome: Outcome) -> bool:
     return outcome.verdict is Verdict.REFUSED and outcome.ruling is not None and outcome.ruling.name in _DMARC
 
 
-async def _hand_on(gateway: Gateway, prepared: Prepared, deadline: float) -> Sequence[Outcome]:
-    """Offer the message to every destination that is open, or leave that to the spool; give all outcomes."""
-    message = prepared.message
-    deliveries = zip(message.deliveries, prepared.stopped, strict=True)
-    offered = replace(message, deliveries=tuple(one for one, stopped in deliveries if stopped is None))
+async def _hand_on(
+    gateway: Gateway, message: Outgoing, stopped: Mapping[Address, Outcome], deadline: float
+) -> Sequence[Outcome]:
+    """Offer a message to every destination that is open, or leave that to the spool; give all outcomes."""
+    offered = replace(message, deliveries=tuple(one for one in message.deliveries if one.recipient not in stopped))
     found: Iterator[Outcome] = iter(())
     if offered.deliveries and gateway.settings.queue_first and message.authenticated:
         found = iter(await gateway.courier.known(offered))
     elif offered.deliveries:
         found = iter(await gateway.courier.hand_on(offered, deadline))
-    return [stopped or next(found) for stopped in prepared.stopped]
+    return [stopped.get(one.recipient) or next(found) for one in message.deliveries]
 
 
 def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:

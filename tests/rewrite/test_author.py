@@ -13,6 +13,7 @@ from forwarder.model.address import Address
 from forwarder.model.headers import Header, split_header
 from forwarder.model.message import MemoryContent, StrippedContent
 from forwarder.rewrite.author import MAX_OCTETS, Rewritten, Unwritable, rewrite_author
+from forwarder.rewrite.mailboxes import names_somebody
 
 ALIAS = Address("shop", "ours.example")
 IDN = Address("shop", "xn--bcher-kva.example")
@@ -163,6 +164,41 @@ def test_a_reply_to_is_kept() -> None:
     assert rewritten.removed == ((26 - 3, 26 - 3 + len("From: a@example.org\r\n")),)
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (b"l@lists.example", True),
+        (b"nobody@, List <l@lists.example>", True),
+        (b"Lists: l@lists.example;", True),
+        ("jürgen@lists.example".encode(), True),
+        (b"nobody", False),
+        (b"@", False),
+        (b"nobody@", False),
+        (b"<@lists.example>", False),
+        (b'"l@lists.example', False),
+        (b"(l@lists.example)", False),
+        (b"l@lists.example (", False),
+        (b"a@b@lists.example", False),
+        (b"nobody:;", False),
+        (b"l@lists.example" + b" " * MAX_OCTETS, False),
+    ],
+)
+def test_a_reply_to_counts_only_if_somebody_is_there(value: bytes, kept: bool) -> None:
+    field = b"Reply-To: " + value + b"\r\n"
+    found = header("a@example.org", field)
+    rewritten = rewrite_author(found, ALIAS)
+    assert isinstance(rewritten, Rewritten)
+    assert (b"Reply-To: <a@example.org>\r\n" in rewritten.fields) is not kept
+    octets = b"".join(each.raw for each in found.fields)
+    left = b"".join(StrippedContent(MemoryContent(octets), rewritten.removed).chunks())
+    assert (field in left) is kept
+
+
+def test_where_nobody_can_be_replied_to_it_is_not_rewritten() -> None:
+    found = rewrite_author(header("jürgen@x.example", b"Reply-To: nobody@\r\n"), ALIAS)
+    assert isinstance(found, Unwritable)
+
+
 def test_the_rest_of_the_message_stays_as_it_is() -> None:
     octets = (
         b"DKIM-Signature: v=1; h=from\r\nReply-To:\r\nTo: x\r\nfrom :\r\n Alice\r\n <a@example.org>\r\n"
@@ -268,6 +304,18 @@ PIECES = [
     ),
     *("=?utf-8?q?", "=40", "=0D=0A", "?=", "=?utf-8?b?QEBA?=", "=?idna?q?x?=", "ü", "\u202e", "\x00", "\x7f", "<a@b>"),
 ]
+
+
+@given(
+    st.binary(max_size=100) | st.lists(st.sampled_from(PIECES), max_size=15).map(lambda some: "".join(some).encode())
+)
+def test_any_reply_to(value: bytes) -> None:
+    """Whatever Reply-To holds, it stays or the author takes its place: there is a place to reply to."""
+    found = header("a@example.org", b"Reply-To: " + value + b"\r\n")
+    rewritten = rewrite_author(found, ALIAS)
+    sound(rewritten)
+    assert isinstance(rewritten, Rewritten)
+    assert b"Reply-To: <a@example.org>" in rewritten.fields or names_somebody(found.all(b"reply-to")[0].value)
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=15).map("".join), st.booleans())

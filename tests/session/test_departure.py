@@ -1,6 +1,7 @@
 """What leaves is signed, sealed and foreseen; From is rewritten only where it has to be."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,18 +11,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from forwarder.model.address import Address
 from forwarder.model.headers import Header, split_header
+from forwarder.model.letter import Letter
 from forwarder.model.message import Delivery, Outgoing
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
 from forwarder.policy.dmarc import Enforcement
 from forwarder.policy.rewriting import Otherwise, Rewriting, Wishes
+from forwarder.rewrite.author import Rewritten, Unwritable, rewrite_author
 from forwarder.rewrite.signing_key import SigningKey, load_key, public_record
 from forwarder.session.departure import sign_own
 from forwarder.session.examination import Checks
 from forwarder.session.gateway import Signing
-from tests.session.stage import DELIVERED, Stage
+from tests.session.stage import DELIVERED, Stage, srs
 
 
 def key(domain: str, selector: str, private: RSAPrivateKey | Ed25519PrivateKey) -> SigningKey:
@@ -294,7 +298,159 @@ class TestRewriting:
         assert "no key signs" in str(scene.foreseen["text"])
 
 
+HINDERED = "<{}@xn--bcher-kva.example>"  # served, and no key is aligned with it
+REJECT = Wishes(otherwise=Otherwise.REJECT)
+
+
+class TestEachAlias:
+    """What is foreseen and decided for one alias is its own."""
+
+    async def test_one_that_can_have_no_from_of_ours_does_not_keep_another_from_it(self) -> None:
+        scene = Scene(zone("reject"))
+        octets = letter()
+        assert (await scene.send(octets, "<me@ours.example>", HINDERED.format("both"))).code == 250
+        untouched, rewritten = scene.stage.courier.messages
+        assert untouched.id != rewritten.id
+        assert [str(each.destination.address) for each in untouched.deliveries] == ["other@inbox.example"]
+        assert [str(each.recipient) for each in rewritten.deliveries] == ["me@ours.example"]
+        assert scene.sent[0].endswith(octets)
+        assert b"me@ours.example" in scene.header(1).all(b"from")[0].value
+        assert scene.sent[1].endswith(octets.partition(b"\r\n")[2])
+        assert scene.verified(0) == scene.verified(1) == [("ours.example", True)]
+        assert scene.sealed(0) and scene.sealed(1)
+        found = {each["to"]: each for each in scene.stage.log.named("foreseen")}
+        assert {to: each["action"] for to, each in found.items()} == {
+            "me@ours.example": "rewrite",
+            "both@xn--bcher-kva.example": "forward",
+        }
+        assert "no key signs for xn--bcher-kva.example" in str(found["both@xn--bcher-kva.example"]["text"])
+        (split,) = scene.stage.log.named("rewritten")
+        assert (split["again"], split["to"]) == (rewritten.id, "me@ours.example")
+
+    async def test_a_reply_to_a_stranger_does_not_either(self) -> None:
+        scene = Scene(zone("reject"))
+        await scene.send(letter(), "<me@ours.example>", f"<{srs('them@theirs.example', scene.stage.gateway.day)}>")
+        untouched, rewritten = scene.stage.courier.messages
+        assert [str(each.destination.address) for each in untouched.deliveries] == ["them@theirs.example"]
+        assert [str(each.recipient) for each in rewritten.deliveries] == ["me@ours.example"]
+
+    async def test_what_is_cut_for_all_is_cut_for_each(self) -> None:
+        scene = Scene(zone("reject"))
+        forged = b"Authentication-Results: mx.ours.example; dmarc=pass\r\n"
+        octets = letter(more=forged)
+        await scene.send(octets, "<me@ours.example>", HINDERED.format("both"))
+        assert scene.sent[0].endswith(octets.replace(forged, b""))
+        assert scene.sent[1].endswith(octets.replace(forged, b"").partition(b"\r\n")[2])
+        assert scene.verified(0) == scene.verified(1) == [("ours.example", True)]
+
+    async def test_one_event_tells_of_all_that_are_alike(self) -> None:
+        scene = Scene(zone("reject"))
+        await scene.send(letter(), "<me@ours.example>", "<both@ours.example>")
+        (event,) = scene.stage.log.named("foreseen")
+        assert event["to"] == "me@ours.example both@ours.example"
+        assert len(scene.stage.courier.messages) == 1
+
+    async def test_our_own_signature_carries_only_those_that_have_it(self) -> None:
+        scene = Scene(zone("reject", author="ours.example"), REJECT)
+        object.__setattr__(scene.stage.gateway, "signing", Signing({"ours.example": (OURS,)}))
+        octets = letter("The owner <me@ours.example>")
+        reply = await scene.send(octets, "<me@ours.example>", HINDERED.format("both"), sender="<me@ours.example>")
+        assert reply.code == 250
+        assert scene.stage.sent_to() == ["me@inbox.example"]
+        assert {each["to"]: each["dmarc"] for each in scene.stage.log.named("foreseen")} == {
+            "me@ours.example": "pass",
+            "both@xn--bcher-kva.example": "fail",
+        }
+
+    async def test_one_that_is_refused_does_not_stop_the_others(self) -> None:
+        scene = Scene(zone("reject"), REJECT)
+        reply = await scene.send(letter(), "<me@ours.example>", HINDERED.format("both"))
+        assert (reply.code, "Forwarded to some" in reply.text) == (250, True)
+        assert scene.stage.sent_to() == ["me@inbox.example"]
+        ((kept, (outcome,)),) = scene.stage.keeper.kept  # from there the sender is told
+        assert [str(each.destination.address) for each in kept.message.deliveries] == ["other@inbox.example"]
+        assert (outcome.verdict, outcome.reply.code, outcome.reply.enhanced) == (Verdict.REFUSED, 550, "5.7.1")
+
+    async def test_if_all_are_refused_that_is_the_answer(self) -> None:
+        scene = Scene(zone("reject"), REJECT)
+        reply = await scene.send(letter(), HINDERED.format("me"), HINDERED.format("both"))
+        assert (reply.code, reply.enhanced) == (550, "5.7.1")
+        assert reply.text.startswith("Forwarded, this would fail the DMARC policy of sender.example (reject)\n")
+        assert scene.sent == scene.stage.keeper.kept == []
+
+    async def test_of_two_that_lead_to_one_mailbox_the_one_that_may_go_does(self) -> None:
+        scene = Scene(zone("reject"), REJECT)
+        reply = await scene.send(letter(), HINDERED.format("me"), "<me@ours.example>")
+        assert (reply.code, reply.text.split(",")[0]) == (250, "Forwarded")
+        (message,) = scene.stage.courier.messages
+        assert [str(each.recipient) for each in message.deliveries] == ["me@ours.example"]
+
+    async def test_the_limit_of_one_that_is_refused_does_not_count(self) -> None:
+        scene = Scene(zone("reject"), REJECT)
+        for _ in range(4):  # its limit is two
+            assert (await scene.send(letter(), "<both@ours.example>", HINDERED.format("few"))).code == 250
+
+    async def test_a_discarded_message_is_never_refused(self) -> None:
+        scene = Scene(zone("reject"), Wishes(Rewriting.NEVER, Otherwise.REJECT))
+        assert (await scene.send(letter(), "<old@ours.example>")).code == 250
+        assert scene.stage.log.named("foreseen") == []
+
+    async def test_both_kinds_are_offered_at_once(self) -> None:
+        scene = Scene(zone("reject"))
+        meeting = asyncio.Barrier(2)
+        hand_on = scene.stage.courier.hand_on
+
+        async def together(message: Outgoing, deadline: float) -> Sequence[Outcome]:
+            async with asyncio.timeout(60):
+                await meeting.wait()
+            return await hand_on(message, deadline)
+
+        scene.stage.courier.hand_on = together  # type: ignore[method-assign]
+        assert (await scene.send(letter(), "<me@ours.example>", HINDERED.format("both"))).code == 250
+        assert len(set(scene.stage.courier.deadlines)) == 1
+
+    async def test_what_was_taken_before_the_disk_was_full_is_not_taken_again(self) -> None:
+        scene = Scene(zone("reject"))
+        stage = scene.stage
+        stage.courier.outcome = lambda _: Outcome(Verdict.DEFERRED, Reply(450, "4.2.1", "busy"), remote=True)
+        keep = stage.keeper.keep
+
+        async def once(kept: Letter, outcomes: Sequence[Outcome]) -> None:
+            await keep(kept, outcomes)
+            stage.keeper.trouble = Reply(452, "4.3.1", "no room")
+
+        stage.keeper.keep = once  # type: ignore[method-assign]
+        assert (await scene.send(letter(), "<me@ours.example>", HINDERED.format("both"))).code == 452
+        ((kept, _),) = stage.keeper.kept
+        assert [each.id for each in stage.courier.untold] == [kept.message.id]
+
+    async def test_a_from_is_worked_out_once_for_an_alias(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Address] = []
+
+        def counting(header: Header, alias: Address, fallback: Address) -> Rewritten | Unwritable:
+            asked.append(alias)
+            return rewrite_author(header, alias, fallback)
+
+        monkeypatch.setattr("forwarder.session.substitutes.rewrite_author", counting)
+        scene = Scene(zone("reject"))
+        await scene.send(letter(), "<both@ours.example>")
+        assert (len(scene.sent), list(map(str, asked))) == (2, ["both@ours.example"])
+
+
 class TestFallback:
+    async def test_one_that_can_have_no_from_of_ours_is_refused_and_another_is_not(self) -> None:
+        scene = Scene(zone("reject", spf=False))
+        stage = scene.stage
+        stage.courier.outcome = lambda each: DELIVERED if b"via ours.example" in each.head else REFUSED_BY_DMARC
+        assert (await scene.send(signed(letter()), "<me@ours.example>", HINDERED.format("both"))).code == 250
+        first, second = stage.courier.messages
+        assert (len(first.deliveries), [str(each.recipient) for each in second.deliveries]) == (2, ["me@ours.example"])
+        ((kept, outcomes),) = stage.keeper.kept
+        assert ([str(each.recipient.domain) for each in kept.message.deliveries], outcomes) == (
+            ["xn--bcher-kva.example"],
+            [REFUSED_BY_DMARC],
+        )
+
     async def test_what_passed_here_and_not_there_is_offered_once_more(self) -> None:
         scene = Scene(zone("reject", spf=False))
         stage = scene.stage
@@ -318,6 +474,19 @@ class TestFallback:
         scene = Scene(zone("reject", spf=False), wishes)
         scene.stage.courier.outcome = lambda _: REFUSED_BY_DMARC
         assert (await scene.send(signed(letter()))).code == 550
+        assert len(scene.stage.courier.messages) == 1
+
+    async def test_only_for_what_passed_here(self) -> None:
+        scene = Scene(zone("none", spf=False))
+        scene.stage.courier.outcome = lambda _: REFUSED_BY_DMARC
+        assert (await scene.send(letter())).code == 550
+        assert len(scene.stage.courier.messages) == 1
+
+    async def test_what_had_a_from_of_ours_at_once_is_not_offered_again(self) -> None:
+        scene = Scene(zone("reject"))
+        scene.stage.courier.outcome = lambda _: REFUSED_BY_DMARC
+        assert (await scene.send(letter())).code == 550
+        assert scene.foreseen["action"] == "rewrite"
         assert len(scene.stage.courier.messages) == 1
 
     async def test_only_for_those_who_refused(self) -> None:
