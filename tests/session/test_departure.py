@@ -376,7 +376,7 @@ class TestEachAlias:
         reply = await scene.send(letter(), HINDERED.format("me"), HINDERED.format("both"))
         assert (reply.code, reply.enhanced) == (550, "5.7.1")
         assert reply.text.startswith("Forwarded, this would fail the DMARC policy of sender.example (reject)\n")
-        assert scene.sent == scene.stage.keeper.kept == []
+        assert (scene.sent, scene.stage.keeper.kept) == ([], [])
 
     async def test_of_two_that_lead_to_one_mailbox_the_one_that_may_go_does(self) -> None:
         scene = Scene(zone("reject"), REJECT)
@@ -415,8 +415,8 @@ class TestEachAlias:
         stage.courier.outcome = lambda _: Outcome(Verdict.DEFERRED, Reply(450, "4.2.1", "busy"), remote=True)
         keep = stage.keeper.keep
 
-        async def once(kept: Letter, outcomes: Sequence[Outcome]) -> None:
-            await keep(kept, outcomes)
+        async def once(letter: Letter, outcomes: Sequence[Outcome]) -> None:
+            await keep(letter, outcomes)
             stage.keeper.trouble = Reply(452, "4.3.1", "no room")
 
         stage.keeper.keep = once  # type: ignore[method-assign]
