@@ -8,8 +8,9 @@ Left out on purpose: comparing the name with what HELO said, which proves nothin
 
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
+from forwarder.model.address import client_ip, parse_ip
 from forwarder.ports import DnsStatus, Resolver
 
 MAX_NAMES = 3  # RFC 8601 3 asks for a limit; honest clients have one name
@@ -37,7 +38,7 @@ class IprevResult:
 async def check(resolver: Resolver, ip: str) -> IprevResult:
     """Find the client's name and follow it back. An IPv4-mapped address is an IPv4 address."""
     try:
-        address = _parse(ip)
+        address = client_ip(ip)
     except ValueError:
         return IprevResult(IprevStatus.NONE, "", "the client has no IP address")
     names = await resolver.ptr(str(address))
@@ -61,13 +62,8 @@ async def _follow_back(resolver: Resolver, address: IPv4Address | IPv6Address, n
     return IprevResult(IprevStatus.FAIL, "", f"no reverse name of {address} leads back to it")
 
 
-def _parse(text: str) -> IPv4Address | IPv6Address:
-    address = ip_address(text.partition("%")[0])
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
-
-
 def _is_same(record: str, address: IPv4Address | IPv6Address) -> bool:
     try:
-        return ip_address(record) == address
+        return parse_ip(record) == address
     except ValueError:
         return False

@@ -6,8 +6,9 @@ that counts for all; `TurnedAway` says when those that were refused are worth a 
 
 from collections import Counter
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
+from forwarder.model.address import client_ip, parse_ip
 from forwarder.model.reply import Reply
 from forwarder.ports import Doorkeeper
 
@@ -132,14 +133,12 @@ class Door:
 
 def canonical_address(text: str) -> str:
     """Give an IP address in its usual form, without a zone, an IPv4-mapped one (RFC 4291 2.5.5.2) as IPv4."""
-    address = ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)
+    return str(client_ip(text))
 
 
 def network_of(address: str) -> str:
     """Give what is counted together: an IPv4 address, or the /64 of an IPv6 one."""
-    parsed = ip_address(address)
+    parsed = parse_ip(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Address(int(parsed) >> 64 << 64))
     return str(parsed)

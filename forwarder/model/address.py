@@ -10,12 +10,15 @@ that RFC 5322 allows in headers only (comments, folding, display names).
 
 import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from unicodedata import is_normalized
 
 # RFC 5321 4.5.3.1.1 names 64 octets of a local part as what everybody must accept; longer ones exist (VERP, SRS).
 MAX_DOMAIN = 255  # RFC 5321 4.5.3.1.2
 MAX_MAILBOX = 254  # RFC 5321 4.5.3.1.3: a path is 256 octets with its angle brackets
+_MAX_IP = 45  # characters of an IPv6 address with dots
+_KEPT = 1024  # names, and IP addresses, that were read last
 
 # RFC 5321 4.1.2 dot-string, with RFC 6531 3.3's UTF8-non-ascii. C1 controls and separators are not letters of a name.
 _DOT_STRING = re.compile(
@@ -86,6 +89,7 @@ def parse_domain(text: str) -> str:
     return canonical_name(text)
 
 
+@lru_cache(_KEPT)  # a name is met a dozen times in a message; what is none, however long, is not kept
 def canonical_name(text: str) -> str:
     """Give a host or domain name as lower-case A-labels without the root's dot; raise `AddressError`."""
     name = text.removesuffix(".")
@@ -97,6 +101,23 @@ def canonical_name(text: str) -> str:
     if not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise AddressError("the domain is malformed")
     return name
+
+
+def parse_ip(text: str) -> IPv4Address | IPv6Address:
+    """Read an IP address as `ipaddress.ip_address` does; raise `ValueError`."""
+    return _ip(text) if len(text) <= _MAX_IP else ip_address(text)
+
+
+def client_ip(text: str) -> IPv4Address | IPv6Address:
+    """Read the address of a client, without its zone; an IPv4-mapped one is IPv4 (RFC 4291 2.5.5.2).
+
+    Raises `ValueError`.
+    """
+    address = parse_ip(text.partition("%")[0])
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+_ip = lru_cache(_KEPT)(ip_address)  # every check of a message reads the client's
 
 
 def unicode_name(name: str) -> str:

@@ -14,9 +14,9 @@ import os
 import ssl
 from collections.abc import Iterable
 from functools import cache
-from ipaddress import ip_address
 from typing import cast
 
+from forwarder.model.address import parse_ip
 from forwarder.model.envelope import Tls
 from forwarder.ports import ConnectionLost, TimedOut
 
@@ -196,12 +196,12 @@ def _context() -> ssl.SSLContext:
 
 
 def _family(address: str) -> int:
-    return ip_address(address).version
+    return parse_ip(address).version
 
 
 def _is_address(host: str) -> bool:
     try:
-        ip_address(host)
+        parse_ip(host)
     except ValueError:
         return False
     return True

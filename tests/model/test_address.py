@@ -1,4 +1,5 @@
 import re
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import example, given
@@ -9,7 +10,9 @@ from forwarder.model.address import (
     Address,
     AddressError,
     canonical_name,
+    client_ip,
     parse_domain,
+    parse_ip,
     parse_mailbox,
     quote_local,
     unicode_name,
@@ -260,3 +263,43 @@ def test_any_local_part_round_trips(local: str) -> None:
 def test_two_million_characters_are_refused_in_linear_time(text: str) -> None:
     with pytest.raises(AddressError):
         parse_mailbox(text)
+
+
+def test_what_strangers_send_cannot_fill_the_memory() -> None:
+    short, long = "fe80::1%eth0", "fe80::1%" + "x" * 1_000_000
+    assert parse_ip(short) is parse_ip(short)
+    assert parse_ip(long) is not parse_ip(long)
+    kept = canonical_name.cache_info().currsize
+    for name in ("a" * 1_000_000, "ü" * 1_000_000, ".".join(["a" * 63] * 5)):
+        with pytest.raises(AddressError):
+            canonical_name(name)
+    assert canonical_name.cache_info().currsize == kept
+
+
+@given(st.text("0123456789abcdef:.%x", max_size=60) | st.ip_addresses().map(str))
+@example("::ffff:192.0.2.1")
+@example("0000:0000:0000:0000:0000:ffff:192.168.100.200")
+@example("fe80::1%" + "x" * 100)
+def test_an_ip_address_is_read_as_the_library_reads_it(text: str) -> None:
+    try:
+        expected = ip_address(text)
+    except ValueError:
+        for _ in range(2):
+            with pytest.raises(ValueError):
+                parse_ip(text)
+        return
+    assert [parse_ip(text), parse_ip(text)] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::ffff:192.0.2.1%eth0", "192.0.2.1"),
+    ],
+)
+def test_a_client_is_known_by_one_address(text: str, address: str) -> None:
+    assert str(client_ip(text)) == address

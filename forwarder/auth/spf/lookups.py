@@ -9,11 +9,12 @@ Left out on purpose: the limit on elapsed time (RFC 7208 4.6.4 too), which belon
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
 from forwarder.auth.spf.macros import MAX_NAME
 from forwarder.auth.spf.record import select
+from forwarder.model.address import client_ip, parse_ip
 from forwarder.ports import Answer, DnsStatus, Resolver
 
 T = TypeVar("T")
@@ -49,8 +50,7 @@ class Client:
 
 def parse_client(text: str) -> Client:
     """Read an IP address; raise `ValueError`."""
-    address = ip_address(text.partition("%")[0])
-    return Client((address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address)
+    return Client(client_ip(text))
 
 
 def can_be_asked(name: str) -> bool:
@@ -184,7 +184,7 @@ def _parsed(records: Iterable[str]) -> list[IPv4Address | IPv6Address]:
     found = []
     for record in records:
         try:
-            found.append(ip_address(record))
+            found.append(parse_ip(record))
         except ValueError:
             continue
     return found
