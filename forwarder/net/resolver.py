@@ -29,7 +29,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdatatype
 
-from forwarder.model.address import AddressError, canonical_name
+from forwarder.model.address import AddressError, canonical_name, parse_ip
 from forwarder.net.dns_exchange import NameServer, NoResponse, exchange, parse_nameserver
 from forwarder.ports import Answer, Clock, DnsStatus, Mx
 
@@ -88,7 +88,7 @@ class DnsResolver:
     async def ptr(self, address: str) -> Answer[str]:
         """Give the names that an IP address points to."""
         try:
-            name = ip_address(address).reverse_pointer
+            name = parse_ip(address).reverse_pointer
         except ValueError:
             return _impossible("not an IP address")
         return await self._lookup(name, "PTR", lambda record: _host(record.target))
@@ -133,7 +133,10 @@ class DnsResolver:
             del self._cache[key]
             return None
         self._cache.move_to_end(key)
-        return replace(found.answer, ttl=min(found.answer.ttl, int(left)))
+        if left < found.answer.ttl:  # counted down once a second, not for every question
+            found = _Found(replace(found.answer, ttl=int(left)), found.until)
+            self._cache[key] = found
+        return found.answer
 
     def _keep(self, key: tuple[str, str], task: "asyncio.Task[Answer[Any]]") -> None:
         del self._running[key]

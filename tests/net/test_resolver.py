@@ -266,6 +266,15 @@ async def test_how_long_an_answer_is_cached(behaviour: Behaviour, lasts: int) ->
         assert len(server.asked) == 2
 
 
+async def test_the_time_that_is_left_is_told_in_whole_seconds() -> None:
+    async with lab({("a.example", "A"): records("a.example 10 A 192.0.2.1")}) as (_, resolver, clock):
+        told = []
+        for _ in range(8):
+            told.append((await resolver.addresses("a.example", ipv6=False)).ttl)
+            clock.advance(0.75)
+    assert told == [10, 9, 8, 7, 7, 6, 5, 4]
+
+
 async def test_the_cache_keeps_what_was_used_last() -> None:
     table = {(f"{n}.example", "A"): records(f"{n}.example 300 A 192.0.2.1") for n in "abc"}
     async with lab(table, cache_entries=2) as (server, resolver, _):
