@@ -1,11 +1,10 @@
 """A resolver that stops when a message's time for DNS is used up: no name server shall hold a sender up."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any
 
 from forwarder.ports import Answer, Clock, DnsStatus, Mx, Resolver
 
-T = TypeVar("T")
+_TOO_LATE: Answer[Any] = Answer(DnsStatus.FAILED, reason="DNS has taken too long for this message")
 
 
 class BudgetedResolver:
@@ -23,21 +22,19 @@ class BudgetedResolver:
 
     async def mx(self, name: str) -> Answer[Mx]:
         """Give the MX records."""
-        return await self._ask(lambda: self._resolver.mx(name))
+        return _TOO_LATE if self._is_used_up() else await self._resolver.mx(name)
 
     async def addresses(self, name: str, *, ipv6: bool) -> Answer[str]:
         """Give the A or AAAA records."""
-        return await self._ask(lambda: self._resolver.addresses(name, ipv6=ipv6))
+        return _TOO_LATE if self._is_used_up() else await self._resolver.addresses(name, ipv6=ipv6)
 
     async def txt(self, name: str) -> Answer[bytes]:
         """Give the TXT records."""
-        return await self._ask(lambda: self._resolver.txt(name))
+        return _TOO_LATE if self._is_used_up() else await self._resolver.txt(name)
 
     async def ptr(self, address: str) -> Answer[str]:
         """Give the names of an address."""
-        return await self._ask(lambda: self._resolver.ptr(address))
+        return _TOO_LATE if self._is_used_up() else await self._resolver.ptr(address)
 
-    async def _ask(self, question: Callable[[], Awaitable[Answer[T]]]) -> Answer[T]:
-        if self._clock.monotonic() >= self._until:
-            return Answer(DnsStatus.FAILED, reason="DNS has taken too long for this message")
-        return await question()
+    def _is_used_up(self) -> bool:
+        return self._clock.monotonic() >= self._until
