@@ -1,8 +1,9 @@
 """What there is once on a machine: the spool, the queue runner, pacing, the ledger, and what operators do with them.
 
     custody = Custody(wanted, listening, log)
-    await custody.open()            raises Unready
-    … custody.ports, custody.handlers …
+    await custody.open()            raises Unready; what a crash left is cleaned up then
+    … custody.ports, custody.handlers: clients can be served …
+    custody.start()                 loads the queue, then delivers
     custody.adopt(wanted)           after a reload; cannot fail
     await custody.drain(grace); await custody.close()
 
@@ -79,7 +80,7 @@ class Custody:
         self._changed: list[Callable[[], None]] = []
 
     async def open(self) -> None:
-        """Open the spool and take up what lies there; raise `Unready`."""
+        """Open the spool, clean up what a crash left, and make what clients need; raise `Unready`."""
         config = self._wanted.config
         try:
             self.spool = await EmbeddedSpool.open(
@@ -132,27 +133,33 @@ class Custody:
             keeper=self.runner,
         )
         self._gateway = self._gateway_of(self._wanted)
-        await self._load()
+
+    def start(self) -> None:
+        """Begin to deliver: the queue is loaded first, while clients are served already."""
+        for work in (self._deliver(), self._watch(), self._write_now_and_then(), self._sweep()):
+            self._start(work)
+
+    async def _deliver(self) -> None:
+        try:
+            await self._load()
+        except SpoolError as error:  # of a database that is broken: nothing is accepted either
+            self._log.event("alert", component="spool", text=f"the queue could not be loaded: {error}")
+        await self.runner.run()
 
     async def _load(self) -> None:
-        """Take up the queue, without the garbage collector: it would look through all of it again and again."""
+        """Take up the queue, without the garbage collector: it would look through all of it again and again.
+
+        What has been loaded stays, and has no cycles: no later collection looks at it, which with 100,000 parts would
+        stop everybody for 0.1 s each time.
+        """
         collecting = gc.isenabled()
         gc.disable()
         try:
             await self.runner.start()
+            gc.freeze()
         finally:
             if collecting:
                 gc.enable()
-
-    def start(self) -> None:
-        """Begin to deliver.
-
-        What has been loaded by now stays, and has no cycles: no later collection looks at it, which with 100,000 parts
-        would stop everybody for 0.1 s each time.
-        """
-        gc.freeze()
-        for work in (self.runner.run(), self._watch(), self._write_now_and_then(), self._sweep()):
-            self._start(work)
 
     def on_watch(self, told: Callable[[], None]) -> None:
         """Have somebody called whenever it may have changed whether there is room."""

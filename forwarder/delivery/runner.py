@@ -24,6 +24,7 @@ from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.ports import Clock, EventLog, NotKept, Spool, SpoolError, SpoolFull
 
+_AT_ONCE = 500  # parts that are placed before others have their turn
 _LONGEST_SLEEP = 30.0  # seconds: a machine that was suspended is noticed after this
 _HELD = Query(states=frozenset((State.HELD,)))
 _FULL = Reply(452, "4.3.1", "Insufficient system storage: try again later")  # RFC 3463 3.4
@@ -46,7 +47,7 @@ class RunnerSettings:
 
 
 class Runner:
-    """Implements `Keeper`. `start` it, `run` it in a task, `drain` it at the end."""
+    """Implements `Keeper`. `start` it, then `run` it in a task, `drain` it at the end."""
 
     def __init__(
         self,
@@ -71,13 +72,25 @@ class Runner:
         self._attempts = Attempts(tools, self._schedule, self._notices)
         self._running: dict[Part, Due] = {}  # tried by the courier that cut through
         self.deciding = asyncio.Lock()  # held by who changes HELD parts, of which there are no leases
+        self._kept: set[str] | None = None  # ids of letters that were kept while the queue is loaded
         self._stopping = False
 
     async def start(self) -> None:
-        """Load what the spool holds; raises `SpoolError`."""
+        """Load what the spool holds, before `run`; raises `SpoolError`. Letters may be kept, parts changed meanwhile.
+
+        What has come to its end by the time that it is placed is refused a lease, and forgotten. Letters that are kept
+        meanwhile are left to `keep`: their parts may be RUNNING, and must not be tried before they have their leases.
+        """
+        kept = self._kept = set[str]()
         now, wall = self._clock.monotonic(), self._clock.now()
-        for waiting in await self._spool.waiting():
-            self._schedule.place(waiting, now, wall)
+        try:
+            for count, waiting in enumerate(await self._spool.waiting(), 1):
+                if waiting.part.id not in kept and waiting.part not in self._schedule:
+                    self._schedule.place(waiting, now, wall)
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._kept = None
         if notices.untold(await self._spool.find(_HELD)):
             self._notices.failed(now)
 
@@ -145,6 +158,8 @@ class Runner:
         To be shielded from cancellation: what is stored must come into the schedule.
         """
         settled = self._settlement.take(letter, outcomes)
+        if self._kept is not None:
+            self._kept.add(letter.message.id)
         await self._store((settled.letter, *settled.letters))  # also one that is done: its file may have been written
         now = self._clock.monotonic()
         running = {

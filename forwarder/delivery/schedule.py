@@ -10,6 +10,7 @@ fate. A lane can also be held until a time. Neither delays another lane.
 
 Times are seconds by the monotonic clock, so nothing that happens to the time of day matters. The time of day is looked
 at once, when a part comes back from the spool (`place`): what is left of its interval is between none and all of it.
+What it has waited counts from then on: a restart makes mail expire up to one interval late, never early.
 
 A part is in one place: waiting here, or popped and then the caller's. Every operation takes O(log n) for each part that
 it moves. Nothing raises.
@@ -174,14 +175,17 @@ class Schedule:
     # What waits
 
     def place(self, waiting: Waiting, now: float, wall: datetime) -> None:
-        """Take a part from the spool; in place of what is known of it already."""
-        attempts = waiting.progress.attempts
-        due = waiting.progress.due
-        longest = self.intervals.longest(attempts)
-        left = min(max((due - wall).total_seconds(), 0.0), longest) if due else 0.0
-        # What the gateway slept counts as time in the queue, but never for more than one interval.
-        slept = longest - left if attempts else 0.0
-        self._put(waiting, now, now + left, now - slept)
+        """Take a part from the spool, or one whose due time was changed there; in place of what is known of it already.
+
+        What a part has waited since its progress was noted is known only of one that is here. Of another one nothing
+        is counted: what only the time of day could tell would let mail expire early.
+        """
+        progress = waiting.progress
+        left = 0.0
+        if progress.due is not None and progress.due > wall:
+            left = min((progress.due - wall).total_seconds(), self.intervals.longest(progress.attempts))
+        known = self._entries.get(waiting.part)
+        self._put(waiting, now, now + left, now if known is None else known.since)
 
     def put(self, waiting: Waiting, now: float, at: float) -> None:
         """Take a part whose progress has just been noted; in place of what is known of it already."""

@@ -7,6 +7,7 @@ queue takes in the same run; memory is asserted.
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ async def fill(folder: Path, count: int) -> None:
         (folder / "spool" / "messages" / number(n)).write_bytes(b"x")
     connection.execute("COMMIT")
     await spool.close()
+    os.sync()  # else the gateway's first fsync waits until all these files are on the disk
 
 
 async def first_message(address: tuple[str, int], began: float) -> tuple[float, float]:

@@ -208,20 +208,23 @@ def test_a_part_without_a_time_is_due_at_once() -> None:
     assert names(one.pop(500.0)) == ["x0"]
 
 
-def test_what_passed_of_the_interval_before_a_restart_counts_as_waited() -> None:
-    one = schedule()
-    one.place(waiting("x", attempts=1, due=20.0), 1000.0, WALL)
-    batch = one.pop(1020.0)
-    assert batch and 1020.0 - batch.parts[0].since == pytest.approx(66.0)
-
-
 @given(st.floats(-4e9, 4e9), st.integers(0, 50))
-def test_downtime_counts_for_one_interval_at_most(due: float, attempts: int) -> None:
+def test_a_restart_stalls_nothing_and_counts_no_time_that_nobody_saw(due: float, attempts: int) -> None:
     one = schedule()
     one.place(waiting("x", attempts=attempts, due=due), 1000.0, WALL)
     batch = one.pop(1000.0 + Intervals().longest(attempts))
     assert batch, "nothing stalls"
-    assert 0 <= 1000.0 - batch.parts[0].since <= Intervals().longest(attempts)
+    assert batch.parts[0].since == 1000.0
+
+
+def test_a_part_that_is_placed_again_has_waited_for_as_long_as_it_did() -> None:
+    """Who asks for a retry every minute neither brings the end of a part nearer nor puts it off."""
+    one = schedule()
+    one.put(waiting("x", attempts=3, due=900.0), 500.0, 1400.0)
+    for now in range(560, 1160, 60):
+        one.place(waiting("x", attempts=3, due=0.0), float(now), WALL)
+    batch = one.pop(1160.0)
+    assert batch and [due.since for due in batch.parts] == [500.0]
 
 
 @pytest.mark.bench
