@@ -149,8 +149,8 @@ async def _packed(state: State) -> bytes:
 
 
 def _command(channel: int, sockets: Sequence[int]) -> Sequence[str]:
-    """Give the words that start a worker, with descriptors. The working directory is not searched for modules."""
-    return [sys.executable, "-P", "-m", _ENTRY, str(channel), *map(str, sockets)]
+    """Give the words that start a worker: our number, and descriptors. It does not search the working directory."""
+    return [sys.executable, "-P", "-m", _ENTRY, str(os.getpid()), str(channel), *map(str, sockets)]
 
 
 def _environment() -> Mapping[str, str]:

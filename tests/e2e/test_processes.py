@@ -8,7 +8,6 @@ import signal
 import ssl
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trustme
@@ -17,6 +16,7 @@ from tests.lab.client import Client
 from tests.lab.gateway import Gateway
 from tests.lab.hop import Hop
 from tests.lab.maildir import wait_for
+from tests.lab.process import lives
 from tests.lab.world import Host, World
 
 RULES = "[forward.test]\nme -> inbox@hop.test\nfew -> inbox@hop.test limit 4/hour\n"
@@ -101,25 +101,10 @@ def test_when_the_parent_is_killed_nothing_of_it_is_left(loopback: World, gate: 
             client.ehlo()
             gateway.kill()
             assert client.closed()
-        wait_for(lambda: not any(map(alive, workers.values())), what="workers outlive their parent")
+        assert not any(map(lives, workers.values()))
         with gateway:
             assert send(loopback, gate) == 250
         assert len(hop.accepted) == 1
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent does not.
-
-    Its first thread may have ended before the others, which hold its sockets still.
-    """
-    return any(_runs(thread) for thread in Path(f"/proc/{pid}/task").glob("*"))
-
-
-def _runs(thread: Path) -> bool:
-    try:
-        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_a_worker_that_stands_still_goes_with_its_parent(loopback: World, gate: Host) -> None:
@@ -128,7 +113,7 @@ def test_a_worker_that_stands_still_goes_with_its_parent(loopback: World, gate: 
     workers = gateway.workers()
     os.kill(workers[1], signal.SIGSTOP)
     gateway.kill()
-    wait_for(lambda: not any(map(alive, workers.values())), what="workers outlive their parent")
+    assert not any(map(lives, workers.values()))
 
 
 def test_connections_are_counted_over_all_workers(loopback: World, gate: Host) -> None:
@@ -258,7 +243,7 @@ def test_sigterm_drains_every_worker(loopback: World, gate: Host) -> None:
                 assert client.read().code == 250
         assert gateway.wait_end() == 0
         assert gateway.events("stopped")[0]["cut_off"] == 0
-        assert not any(map(alive, workers.values()))
+        assert not any(map(lives, workers.values()))
         assert len(hop.accepted) == 2
 
 
@@ -282,7 +267,7 @@ def test_the_signals_of_a_terminal_are_the_parents(loopback: World, gate: Host) 
         assert gateway.process is not None
         os.killpg(gateway.process.pid, signal.SIGINT)
         assert gateway.wait_end() == 0
-        assert not any(map(alive, workers.values()))
+        assert not any(map(lives, workers.values()))
 
 
 def test_restarts_under_load_leave_no_process_behind(loopback: World, gate: Host) -> None:
@@ -294,6 +279,6 @@ def test_restarts_under_load_leave_no_process_behind(loopback: World, gate: Host
                 os.kill(pid, signal.SIGKILL)
             gateway.wait_event("worker", 4 + 2 * round_)
             assert send(loopback, gate) == 250
-        assert not any(map(alive, seen))
+        assert not any(map(lives, seen))
         assert gateway.zombies() == []
         assert len(hop.accepted) == 3

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.lab.maildir import wait_for
-from tests.lab.process import Process
+from tests.lab.process import Process, wait_gone
 from tests.lab.world import Host, World
 
 SRS_SECRET = "a secret of the lab, long enough"
@@ -69,11 +69,13 @@ class Gateway(Process):
         secrets.touch(mode=0o600)
         secrets.write_text(secret + "\n")
         self.rules_file.write_text(rules)
-        self._configure([host, *also], dict(settings or {}))
+        self._hosts, self._settings = [host, *also], dict(settings or {})
+        self._configure()
         if not world.dns.has(self.srs_domain):
             world.dns.add(self.srs_domain, "MX", f"10 {host.name}.")
 
-    def _configure(self, hosts: list[Host], settings: dict[str, Value]) -> None:
+    def _configure(self) -> None:
+        hosts = self._hosts
         everything: dict[str, Value] = {
             "hostname": self.host.name,
             "postmaster": "postmaster@elsewhere.test",
@@ -95,7 +97,7 @@ class Gateway(Process):
         }
         if any(not host.is_ipv6 for host in hosts):
             everything["delivery.source_addresses"] = [host.address for host in hosts]
-        everything.update(settings)
+        everything.update(self._settings)
         self.configuration.write_text(_toml(everything))
 
     def start(self) -> None:
@@ -147,6 +149,14 @@ class Gateway(Process):
             fresh.replace(self.rules_file)
         return self.run("rules", "reload")
 
+    def change(self, settings: Mapping[str, Value]) -> None:
+        """Change settings, and wait until they are in force."""
+        self._settings |= settings
+        self._configure()
+        count = len(self.events("reload"))
+        self.reread()
+        assert self.wait_event("reload", count + 1)[-1]["outcome"] == "done"
+
     def peak(self) -> int:
         """Give the most memory that it ever had, in octets."""
         assert self.process is not None
@@ -175,10 +185,12 @@ class Gateway(Process):
         self.process.send_signal(signal.SIGTERM)
 
     def wait_end(self) -> int:
-        """Wait until it has ended by itself; give the exit status. It may be started again."""
+        """Wait until it has ended by itself, with all its processes; give the exit status. It may be started again."""
         process, self.process = self.process, None
         assert process is not None
-        return process.wait(30)
+        status = process.wait(30)
+        wait_gone(process.pid)
+        return status
 
     def kill(self) -> None:
         """End it with SIGKILL."""

@@ -1,4 +1,7 @@
-"""A server process of the lab: started in a world, in a session of its own, and ended with all its children."""
+"""A server process of the lab: started in a world, in a session of its own, and ended with all its children.
+
+Whoever ends one knows that no process of its group holds a socket any more: a successor finds the address free.
+"""
 
 import contextlib
 import os
@@ -13,7 +16,7 @@ from typing import Self
 from tests.lab.maildir import wait_for
 from tests.lab.world import World
 
-_PATIENCE = 15.0  # seconds to end after SIGTERM
+_PATIENCE = 15.0  # seconds to end after SIGTERM, and to be gone after SIGKILL
 
 
 class Process:
@@ -63,7 +66,8 @@ class Process:
             status = -signal.SIGKILL
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its own session's group: what it started and left
-        process.wait()
+        process.wait(_PATIENCE)
+        wait_gone(process.pid)
         return status
 
     def __enter__(self) -> Self:
@@ -81,3 +85,33 @@ class Process:
     def wait_listening(self, port: int, address: str) -> None:
         """Wait until the address answers."""
         wait_for(lambda: self.listening(port, address), what=f"nothing listens on {address}:{port}")
+
+
+def wait_gone(group: int) -> None:
+    """Wait until no process of a group runs: its first one is seen to end before what it started."""
+    wait_for(lambda: not _living(group), _PATIENCE, f"of process group {group} somebody lives on")
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not.
+
+    Its first thread may have ended before the others, which hold its sockets still.
+    """
+    return any(_runs(thread) for thread in Path(f"/proc/{pid}/task").glob("*"))
+
+
+def _living(group: int) -> list[int]:
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _group(pid) == group and lives(pid)]
+
+
+def _group(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
+
+
+def _runs(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
