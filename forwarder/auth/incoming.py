@@ -14,7 +14,7 @@ What is no field ends the header section, as in `model.headers`; it is then the 
 
 from collections.abc import Iterator, Sequence
 
-from forwarder.auth.dkim.canonical import BodyDigest, BodyHashes, BodyKey, FieldIndex
+from forwarder.auth.dkim.canonical import BodyDigest, BodyHashes, BodyKey
 from forwarder.auth.dkim.choice import Candidate, choose
 from forwarder.auth.dkim.record import ALGORITHMS, Signature, SignatureError, parse_signature
 from forwarder.model.headers import MAX_FIELDS, Header, split_header
@@ -28,7 +28,7 @@ _BLANK_LINE = b"\r\n\r\n"
 class Incoming:
     """Feed the message, finish, then ask."""
 
-    __slots__ = ("_also", "_buffer", "_hashes", "_index", "_limit", "header", "overlong", "signatures")
+    __slots__ = ("_also", "_buffer", "_hashes", "_limit", "header", "overlong", "signatures")
 
     def __init__(self, header_limit: int = HEADER_LIMIT, also: Sequence[BodyKey] = ()) -> None:
         self.header: Header | None = None
@@ -38,7 +38,6 @@ class Incoming:
         self._also = tuple(also)
         self._buffer = bytearray()
         self._hashes = BodyHashes(())
-        self._index: FieldIndex | None = None
 
     def feed(self, octets: bytes) -> None:
         """Take the next octets of the message."""
@@ -56,14 +55,6 @@ class Incoming:
     def body_digest(self, key: BodyKey) -> BodyDigest | None:
         """Give the hash of the body, after `finish`; None if nobody asked for it, or `overlong`."""
         return self._hashes.digest(key)
-
-    @property
-    def fields(self) -> FieldIndex:
-        """The header's fields by name, once `header` is there."""
-        if self._index is None:
-            assert self.header is not None
-            self._index = FieldIndex(self.header)
-        return self._index
 
     def _gather(self, octets: bytes) -> None:
         searched = max(0, len(self._buffer) - len(_BLANK_LINE) + 1)

@@ -5,7 +5,8 @@ octets alone, so that what was split can be joined again to the same octets. Tim
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -45,10 +46,18 @@ class Header:
     size: int
     complete: bool
     beyond: tuple[tuple[int, Field], ...] = ()
+    _named: dict[bytes, list[Field]] = field(init=False, repr=False, compare=False)  # asked for dozens of times
 
-    def all(self, name: bytes) -> tuple[Field, ...]:
+    def __post_init__(self) -> None:
+        """Sort the fields by name."""
+        named: dict[bytes, list[Field]] = {}
+        for each in self.fields:
+            named.setdefault(each.name, []).append(each)
+        object.__setattr__(self, "_named", named)
+
+    def all(self, name: bytes) -> Sequence[Field]:
         """Give the fields of that (lower-case) name, topmost first."""
-        return tuple(field for field in self.fields if field.name == name)
+        return self._named.get(name, ())
 
 
 def split_header(octets: bytes) -> Header:

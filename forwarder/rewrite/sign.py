@@ -46,8 +46,8 @@ OPEN = (
     *(b"list-owner", b"list-archive"),
 )
 
-_SIGNED = dict.fromkeys((*SINGLE, *OPEN))  # in the order of h=
-_CLOSED = frozenset(SINGLE)
+# In the order of h=: how often a name stands there beyond the fields of that name.
+_SIGNED = dict.fromkeys(SINGLE, 1) | dict.fromkeys(OPEN, 0)
 _KEPT = 128  # lists of names that were written: the next message has mostly the same fields
 _CRLF = b"\r\n"
 _B64_LINE = 72
@@ -70,17 +70,13 @@ class Signable:
 
 def signable(header: Header, body_hash: bytes, time: int) -> Signable:
     """Make what our signatures have in common."""
-    there: dict[bytes, list[bytes]] = {}
-    for field in header.fields:
-        if field.name in _SIGNED:
-            there.setdefault(field.name, []).append(field.raw)
     names: list[bytes] = []
     canonical: list[bytes] = []
-    for name in _SIGNED:
-        fields = there.get(name, [])
-        count = min(len(fields) + (name in _CLOSED), MAX_OF_A_NAME)
+    for name, more in _SIGNED.items():
+        fields = header.all(name)
+        count = min(len(fields) + more, MAX_OF_A_NAME)
         names += [name] * count
-        canonical += map(header_relaxed, fields[: -count - 1 : -1])  # RFC 6376 5.4.2: from the bottom
+        canonical += [header_relaxed(field.raw) for field in fields[: -count - 1 : -1]]  # RFC 6376 5.4.2: bottom up
     return Signable(header, tuple(names), b"".join(canonical), body_hash, time)
 
 

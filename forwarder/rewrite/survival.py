@@ -11,7 +11,7 @@ Nothing fails. Whether a signature held on arrival is for `auth` to say.
 
 from collections.abc import Iterable, Sequence
 
-from forwarder.auth.dkim.canonical import FieldIndex
+from forwarder.auth.dkim.canonical import select
 from forwarder.auth.dkim.record import Signature
 from forwarder.model.headers import Field, Header, split_header
 
@@ -23,7 +23,7 @@ class Change:
     order and without overlap. `after` is the header that goes out.
     """
 
-    __slots__ = ("_after", "_before", "_cut", "_only_fields", "after")
+    __slots__ = ("_before", "_cut", "_only_fields", "after")
 
     def __init__(self, before: Header, added: bytes, removed: Sequence[tuple[int, int]] = ()) -> None:
         kept, self._cut = _divide(before.fields, removed)
@@ -31,14 +31,13 @@ class Change:
         self._only_fields = sum(len(field.raw) for field in self._cut) == sum(end - start for start, end in removed)
         fields = (*split_header(added).fields, *kept)
         self.after = Header(fields, sum(len(field.raw) for field in fields), before.complete)
-        self._before = FieldIndex(before)
-        self._after = FieldIndex(self.after)
+        self._before = before
 
     def keeps(self, raw: bytes, signature: Signature) -> bool:
         """Say whether a signature that held still holds; `raw` is its field, the very object in the header."""
         if not self._only_fields or any(field.raw is raw for field in self._cut):
             return False
-        return self._before.select(signature.names, raw) == self._after.select(signature.names, raw)
+        return select(self._before, signature.names, raw) == select(self.after, signature.names, raw)
 
 
 def named_by(signatures: Iterable[Signature]) -> frozenset[bytes]:

@@ -58,42 +58,32 @@ def without_signature(raw: bytes) -> bytes:
     return name + colon + b";".join(tags)
 
 
-class FieldIndex:
-    """The fields of a header by name, for choosing those that h= names."""
+def select(header: Header, names: Sequence[bytes], own: bytes = b"") -> list[bytes]:
+    """Give the fields that h= names (lower-case), in the order of the names (RFC 6376 5.4.2).
 
-    __slots__ = ("_raw",)
-
-    def __init__(self, header: Header) -> None:
-        self._raw: dict[bytes, list[bytes]] = {}
-        for field in header.fields:
-            self._raw.setdefault(field.name, []).append(field.raw)
-
-    def select(self, names: Sequence[bytes], own: bytes = b"") -> list[bytes]:
-        """Give the fields named (lower-case), in the order of the names (RFC 6376 5.4.2).
-
-        A name met again means the next field of that name from the bottom up; with none left it is a null string.
-        `own`, the very object of one of the fields, is left out: a signature never covers itself through h=.
-        """
-        chosen = []
-        above: dict[bytes, int] = {}  # how many fields of a name are left
-        for name in names:
-            fields = self._raw.get(name, ())
-            n = above.get(name, len(fields)) - 1
-            if n >= 0 and fields[n] is own:
-                n -= 1
-            if n >= 0:
-                chosen.append(fields[n])
-            above[name] = max(n, 0)
-        return chosen
+    A name met again means the next field of that name from the bottom up; with none left it is a null string.
+    `own`, the very object of one of the fields, is left out: a signature never covers itself through h=.
+    """
+    chosen = []
+    above: dict[bytes, int] = {}  # how many fields of a name are left
+    for name in names:
+        fields = header.all(name)
+        n = above.get(name, len(fields)) - 1
+        if n >= 0 and fields[n].raw is own:
+            n -= 1
+        if n >= 0:
+            chosen.append(fields[n].raw)
+        above[name] = max(n, 0)
+    return chosen
 
 
-def signed_octets(index: FieldIndex, names: Sequence[bytes], signature: bytes, *, relaxed: bool) -> bytes:
+def signed_octets(header: Header, names: Sequence[bytes], signature: bytes, *, relaxed: bool) -> bytes:
     """Give the input of the header hash (RFC 6376 3.7).
 
     `signature` is the DKIM-Signature or ARC-Message-Signature field: its b= counts as empty, its last CRLF not at all.
     """
     canonical = header_relaxed if relaxed else header_simple
-    fields = [canonical(raw) for raw in index.select(names, signature)]
+    fields = [canonical(raw) for raw in select(header, names, signature)]
     return b"".join(fields) + canonical(without_signature(signature)).removesuffix(_CRLF)
 
 

@@ -134,7 +134,8 @@ def compare(incoming: Incoming, raw: bytes, signature: Signature, keys: Sequence
         return DkimResult(DkimStatus.FAIL, reason="the body is shorter than l= says", testing=testing)
     if body.digest != signature.body_hash:
         return DkimResult(DkimStatus.FAIL, reason="the body was changed", testing=testing)
-    octets = signed_octets(incoming.fields, signature.names, raw, relaxed=signature.header_relaxed)
+    assert incoming.header is not None
+    octets = signed_octets(incoming.header, signature.names, raw, relaxed=signature.header_relaxed)
     for key in keys:
         if key.made(signature.signature, octets):
             return DkimResult(DkimStatus.PASS, body_extended=body.cut, testing=key.record.testing)

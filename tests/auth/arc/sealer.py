@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from forwarder.auth.arc.record import MESSAGE_SIGNATURE, RESULTS, SEAL
 from forwarder.auth.arc.seal import SetFields, seal_digests
 from forwarder.auth.arc.verify import ArcResult, verify
-from forwarder.auth.dkim.canonical import BodyHasher, BodyKey, FieldIndex, signed_octets
+from forwarder.auth.dkim.canonical import BodyHasher, BodyKey, signed_octets
 from forwarder.model.headers import split_header
 from tests.auth.dkim.signer import MESSAGE, NOW, Key, incoming, rsa_key
 from tests.fakes import FakeResolver
@@ -60,7 +60,7 @@ def _sign(message: bytes, key: Key, tags: Tags) -> bytes:
     tags = {**tags, "bh": base64.b64encode(hasher.digest().digest).decode()}
     field = _field("ARC-Message-Signature", _list(tags) + ";\r\n b=")
     names = [name for name in (tags["h"] or "").encode().split(b":") if name]
-    octets = signed_octets(FieldIndex(split_header(message)), names, field, relaxed=relaxed_header == "relaxed")
+    octets = signed_octets(split_header(message), names, field, relaxed=relaxed_header == "relaxed")
     return field[:-2] + base64.b64encode(key.sign(octets)) + b"\r\n"
 
 

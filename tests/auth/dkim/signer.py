@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from forwarder.auth.dkim.canonical import BodyHasher, BodyKey, FieldIndex, signed_octets
+from forwarder.auth.dkim.canonical import BodyHasher, BodyKey, signed_octets
 from forwarder.auth.dkim.verify import DkimResult, verify
 from forwarder.auth.incoming import Incoming
 from forwarder.model.headers import split_header
@@ -86,7 +86,7 @@ def sign(message: bytes = MESSAGE, key: Key | None = None, **tags: str | None) -
     field = f"{head};\r\n b=\r\n".encode()
     names = [name.strip().lower().encode() for name in chosen.get("h", "").split(":")]
     relaxed = chosen.get("c", "simple").startswith("relaxed")
-    octets = signed_octets(FieldIndex(split_header(message)), names, field, relaxed=relaxed)
+    octets = signed_octets(split_header(message), names, field, relaxed=relaxed)
     return field[:-2] + base64.b64encode(key.sign(octets)) + b"\r\n" + message
 
 
