@@ -209,10 +209,10 @@ class RealDisk:
 
 
 def _entry_kind(entry: "os.DirEntry[str]") -> Kind:
-    if entry.is_symlink():
-        return Kind.LINK
     if entry.is_file(follow_symlinks=False):
         return Kind.FILE
+    if entry.is_symlink():
+        return Kind.LINK
     return Kind.FOLDER if entry.is_dir(follow_symlinks=False) else Kind.OTHER
 
 

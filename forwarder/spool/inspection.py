@@ -9,7 +9,7 @@ A lock lives as long as any process has the descriptor: whoever forks with the s
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ _JOURNAL = f"{DATABASE}-journal"
 _LOCK = "lock"
 _MAGIC = b"SQLite format 3\0"
 _VERSION_AT = 60  # https://www.sqlite.org/fileformat.html 1.3: the user version, four octets
+
+Entries = Sequence[tuple[str, Kind]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,18 @@ def _enter(folder: Path, disk: Disk) -> Premises:
     lock = _lock(folder, disk)
     try:
         missing = [name for name in FOLDERS if _missing(folder / name, disk)]
-        messages, incoming = ([] if name in missing else disk.scan(folder / name) for name in FOLDERS[:2])
+        inner = {name: [] if name in missing else disk.scan(folder / name) for name in FOLDERS}
+        if links := tuple(_links(folder, inner)):
+            raise SpoolRefused(links)
+        messages, incoming = inner["messages"], inner["incoming"]
         ours = frozenset(name for name, kind in messages if _is_ours(name, kind))
         _check_database(folder, disk, ours)
         for name in missing:
             _make(folder / name, disk)
-        foreign = tuple(
-            f"{inner}/{name}"
-            for inner, entries in (("messages", messages), ("incoming", incoming))
-            for name, kind in entries
-            if not _is_ours(name, kind)
+        written = frozenset(name for name, kind in incoming if _is_ours(name, kind))
+        return Premises(
+            lock, ours, written, (*_foreign("messages", messages, ours), *_foreign("incoming", incoming, written))
         )
-        return Premises(lock, ours, frozenset(name for name, kind in incoming if _is_ours(name, kind)), foreign)
     except BaseException:
         disk.close(lock)
         raise
@@ -75,6 +77,10 @@ def _enter(folder: Path, disk: Disk) -> Premises:
 
 def _is_ours(name: str, kind: Kind) -> bool:
     return kind is Kind.FILE and is_id(name)
+
+
+def _foreign(inner: str, entries: Entries, ours: frozenset[str]) -> tuple[str, ...]:
+    return tuple(f"{inner}/{name}" for name, _ in entries if name not in ours)
 
 
 def _missing(path: Path, disk: Disk) -> bool:
@@ -96,11 +102,14 @@ def _problems(folder: Path, disk: Disk) -> Iterator[str]:
     yield from _faults(folder, status, Kind.FOLDER)
     if status.kind is not Kind.FOLDER:
         return
-    for name, kind in disk.scan(folder):
+    for name, _ in disk.scan(folder):
         yield from _faults(folder / name, disk.status(folder / name), Kind.FOLDER if name in FOLDERS else None)
-        if kind is Kind.FOLDER and name in FOLDERS:
-            links = (inner for inner, found in disk.scan(folder / name) if found is Kind.LINK)
-            yield from (f"{folder / name / inner}: is a symbolic link: remove it" for inner in links)
+
+
+def _links(folder: Path, inner: Mapping[str, Entries]) -> Iterator[str]:
+    for name, entries in inner.items():
+        links = (one for one, kind in entries if kind is Kind.LINK)
+        yield from (f"{folder / name / one}: is a symbolic link: remove it" for one in links)
 
 
 def _faults(path: Path, status: Status, wanted: Kind | None) -> Iterator[str]:

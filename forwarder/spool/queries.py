@@ -95,10 +95,7 @@ def read_on(connection: sqlite3.Connection, schedule: Schedule, limit: int) -> N
     slice: list[rows.Row] = []
     end = 0
     while not end and not schedule.complete:
-        if schedule.after is None:
-            slice = connection.execute(rows.SELECT_WAITING_FIRST, (limit,)).fetchall()
-        else:
-            slice = connection.execute(rows.SELECT_WAITING_AFTER, (*schedule.after, limit)).fetchall()
+        slice = _read_slice(connection, schedule.after, limit)
         schedule.complete = len(slice) < limit
         end = len(slice) if schedule.complete else _last_sound_key(slice)
         limit *= 2
@@ -106,6 +103,20 @@ def read_on(connection: sqlite3.Connection, schedule: Schedule, limit: int) -> N
         schedule.after = slice[end - 1][:2]
     for row in slice[:end]:
         _note(schedule, row)
+
+
+def _read_slice(connection: sqlite3.Connection, after: tuple[object, ...] | None, limit: int) -> list[rows.Row]:
+    """Read rows as plain text, which takes a third less, and only where damage is in the way as whatever there is."""
+    question = (rows.SELECT_WAITING_FIRST, (limit,)) if after is None else (rows.SELECT_WAITING_AFTER, (*after, limit))
+    tolerant = connection.text_factory
+    connection.text_factory = str
+    try:
+        return connection.execute(*question).fetchall()
+    except sqlite3.OperationalError:  # octets that are no text; what else there is comes again
+        connection.text_factory = tolerant
+        return connection.execute(*question).fetchall()
+    finally:
+        connection.text_factory = tolerant
 
 
 def _last_sound_key(slice: list[rows.Row]) -> int:
@@ -151,8 +162,10 @@ def matching(connection: sqlite3.Connection, query: Query) -> list[str]:
     """Give the ids of the letters that are asked for, oldest first."""
     conditions, values = _letter_conditions(query)
     inner, more = _part_conditions(query)
-    if inner:
+    if inner and query.ids:  # few letters, whose parts are looked up
         conditions.append(f"EXISTS (SELECT 1 FROM parts p WHERE p.letter = l.id AND {' AND '.join(inner)})")  # noqa: S608
+    elif inner:  # one look at all parts, and none at the letters that do not fit
+        conditions.append(f"l.id IN (SELECT p.letter FROM parts p WHERE {' AND '.join(inner)})")  # noqa: S608
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     question = f"SELECT l.id FROM letters l {where} ORDER BY l.received, l.id LIMIT ?"  # noqa: S608 - texts of ours
     return [str(id) for (id,) in connection.execute(question, (*values, *more, query.limit or -1))]

@@ -111,6 +111,15 @@ async def test_a_missing_file(tmp_path: Path, running: bool) -> None:
     await assert_in_quarantine(tmp_path, spool, log, None)
 
 
+async def test_octets_that_are_no_text(tmp_path: Path) -> None:
+    log = RecordingLog()
+    spool = await opened(tmp_path, log)
+    await spool.store([letter(1), letter(2)])
+    spool._database._connection.execute("UPDATE parts SET reply = CAST(x'c3' AS TEXT) WHERE letter = ?", (number(1),))
+    assert [one.part for one in await spool.waiting()] == [part(2)]
+    await assert_in_quarantine(tmp_path, spool, log, b"".join(letter(1).message.content.chunks()))
+
+
 LETTER_COLUMNS = (
     "kind='post'",
     "sender='a@b'",
