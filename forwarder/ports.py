@@ -246,7 +246,18 @@ class Spool(Protocol):
         ...
 
     async def find(self, query: Query) -> Sequence[Letter]:
-        """Give letters without checking their content."""
+        """Give letters without checking their content.
+
+        It is no snapshot: a long answer is read in slices, between which letters change and go. What came after the
+        call may be missing; whoever acts on a letter leases its parts and reads it again.
+        """
+        ...
+
+    async def ids(self, query: Query) -> Sequence[str]:
+        """Give the ids of the letters that `find` would, without reading them: a damaged one may be among them.
+
+        `to`, `domain` and `states` hold of one and the same recipient.
+        """
         ...
 
     async def remember(self, entries: Mapping[bytes, bytes]) -> None:

@@ -176,20 +176,33 @@ class QueueDesk:
         if verb and verb not in _APPLIES:
             raise Refused(WRONG_USE, f'for: "{verb}": no such verb')
         wanted = selection(request)
-        found, unknown = await self._found(wanted)
-        if verb and not wanted.ids:  # ids are kept, so that the verb can say why it leaves one as it is
-            states = _APPLIES[verb][0]
-            found = [(letter, numbers) for letter, numbers in found if _in(letter, numbers, states)]
-        return {"ids": [letter.message.id for letter, _ in found], "unknown": unknown}
+        if wanted.ids:  # they are kept whatever their states, so that the verb can say why it leaves one as it is
+            found, unknown = await self._found(wanted)
+            return {"ids": [letter.message.id for letter, _ in found], "unknown": unknown}
+        states = wanted.states
+        if verb:
+            states = _APPLIES[verb][0] & (states or _OPEN)
+            if not states:
+                return {"ids": [], "unknown": []}
+        return {"ids": list(await self._spool.ids(replace(wanted.query, states=states))), "unknown": []}
 
     async def _found(self, wanted: Selection) -> tuple[list[tuple[Letter, tuple[int, ...]]], list[str]]:
         """Give the letters that are meant with the numbers of their parts, and the ids that name nothing."""
-        letters: Sequence[Letter] = await self._spool.find(wanted.query)
-        unknown: list[str] = []
+        unknown: Sequence[str] = ()
         if wanted.ids:
-            letters, unknown = identified(wanted.ids, letters)
+            letters, unknown = await self._named(wanted)
+        else:
+            letters = await self._spool.find(wanted.query)
         pairs = ((letter, wanted.numbers(letter)) for letter in letters)
-        return [(letter, numbers) for letter, numbers in pairs if numbers], unknown
+        return [(letter, numbers) for letter, numbers in pairs if numbers], list(unknown)
+
+    async def _named(self, wanted: Selection) -> tuple[Sequence[Letter], Sequence[str]]:
+        """Give the letters that ids name, of which no others are read, and the ids that name nothing."""
+        ids, unknown = identified(wanted.ids, await self._spool.ids(wanted.query))
+        found = await self._spool.find(Query(ids=tuple(ids))) if ids else []
+        letters = {letter.message.id: letter for letter in found}  # a beginning may be a whole id too
+        gone = [id for id in ids if id not in letters]
+        return [letters[id] for id in ids if id in letters], [*unknown, *gone]
 
     async def _one(self, request: Mapping[str, object]) -> Letter:
         wanted = selection(request)

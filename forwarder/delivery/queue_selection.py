@@ -93,29 +93,30 @@ def selection(request: Mapping[str, object]) -> Selection:
     return read
 
 
-def identified(ids: Sequence[str], letters: Iterable[Letter]) -> tuple[list[Letter], list[str]]:
-    """Give the letters that ids or beginnings of ids name, and what names none; raise `Refused` where one fits several.
+def identified(given: Sequence[str], ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Give the ids that are given whole or by their beginnings, and what names none; raise `Refused` where one of
+    these fits several.
 
-    `letters` has at least all those that fit; the order is theirs.
+    `ids` has at least all those that fit; the order is theirs.
     """
-    by_id = {letter.message.id.casefold(): letter for letter in letters}
-    known = sorted(by_id)
+    whole = {id.casefold(): id for id in ids}
+    known = sorted(whole)
     meant: set[str] = set()
     unknown: list[str] = []
     problems: list[str] = []
-    for given in ids:
-        fitting = _fitting(known, given.casefold())
+    for one in given:
+        fitting = _fitting(known, one.casefold())
         if not fitting:
-            unknown.append(given)
+            unknown.append(one)
         elif len(fitting) == 1:
             meant.add(fitting[0])
         else:
-            names = ", ".join(by_id[id].message.id for id in fitting[:MAX_NAMED])
+            names = ", ".join(whole[id] for id in fitting[:MAX_NAMED])
             more = ", …" if len(fitting) > MAX_NAMED else ""
-            problems.append(f"{given}: several messages begin so: {names}{more}: give more of it")
+            problems.append(f"{one}: several messages begin so: {names}{more}: give more of it")
     if problems:
         raise Refused(WRONG_USE, *problems)
-    return [letter for id, letter in by_id.items() if id in meant], unknown
+    return [id for folded, id in whole.items() if folded in meant], unknown
 
 
 def sender_text(letter: Letter) -> str:

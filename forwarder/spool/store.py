@@ -174,7 +174,7 @@ class EmbeddedSpool:
 
     async def find(self, query: Query) -> Sequence[Letter]:
         """Give letters without checking their content; damaged ones are moved to quarantine."""
-        ids = await self._run(partial(queries.matching, query=query))
+        ids = await self.ids(query)
         found: list[Letter] = []
         for start in range(0, len(ids), rows.TOGETHER):
             slice = ids[start : start + rows.TOGETHER]
@@ -186,6 +186,10 @@ class EmbeddedSpool:
                 except (rows.Illegible, SpoolError) as error:
                     await self._cleaning.put_aside_quietly(id, str(error))
         return found
+
+    async def ids(self, query: Query) -> Sequence[str]:
+        """Give the ids of the letters that `find` would, without reading them: a damaged one may be among them."""
+        return await self._run(partial(queries.matching, query=query))
 
     async def remember(self, entries: Mapping[bytes, bytes]) -> None:
         """Keep small values under keys; b"" removes."""

@@ -101,6 +101,9 @@ class MemorySpool:
         found.sort(key=lambda letter: letter.received)
         return found[: query.limit] if query.limit else found
 
+    async def ids(self, query: Query) -> Sequence[str]:
+        return [letter.message.id for letter in await self.find(query)]
+
     async def remember(self, entries: Mapping[bytes, bytes]) -> None:
         self._call("remember")
         self.memory.update(entries)

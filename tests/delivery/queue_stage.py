@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from forwarder.delivery.queue_desk import Desktop, QueueDesk
+from forwarder.delivery.queue_selection import sender_text
 from forwarder.model.address import Address, parse_mailbox
 from forwarder.model.destination import Destination
 from forwarder.model.envelope import MailOptions
@@ -65,6 +66,7 @@ class SmallSpool:
         self.given_back: list[Part] = []
         self.failing = ""
         self.stores = 0
+        self.read = 0
 
     async def store(self, letters: Sequence[Letter], changes: Sequence[Change] = ()) -> None:
         if self.failing:
@@ -111,6 +113,14 @@ class SmallSpool:
 
     async def find(self, query: Query) -> Sequence[Letter]:
         """Narrow down by ids only: the desk decides about the rest."""
+        found = self._fitting(query)
+        self.read += len(found)
+        return found
+
+    async def ids(self, query: Query) -> Sequence[str]:
+        return [one.message.id for one in self._fitting(query) if _fits(one, query)]
+
+    def _fitting(self, query: Query) -> list[Letter]:
         ids = tuple(id.upper() for id in query.ids)
         found = [one for id, one in self.letters.items() if not ids or id.startswith(ids)]
         return sorted(found, key=lambda one: (one.received, one.message.id))
@@ -119,6 +129,20 @@ class SmallSpool:
 
     async def memories(self) -> Mapping[bytes, bytes]:
         return {}
+
+
+def _fits(one: Letter, query: Query) -> bool:
+    pairs = zip(one.message.deliveries, one.progress, strict=True)
+    return (not query.sender or sender_text(one).casefold() == query.sender.casefold()) and any(
+        (not query.states or progress.state in query.states)
+        and (not query.to or query.to.casefold() in {str(place).casefold() for place in _places(delivery)})
+        and (not query.domain or query.domain in {place.domain for place in _places(delivery)})
+        for delivery, progress in pairs
+    )
+
+
+def _places(delivery: Delivery) -> tuple[Address, Address]:
+    return delivery.recipient, delivery.destination.address
 
 
 class Bouncing:

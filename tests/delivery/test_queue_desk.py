@@ -491,3 +491,22 @@ async def test_a_spool_that_cannot_is_told() -> None:
     office = Office(letter(A))
     office.spool.failing = "the disk is gone"
     assert refusal(await office.ask("delete", A)) == (1, "the spool could not do it: the disk is gone")
+
+
+async def test_a_long_selection_reads_no_letter() -> None:
+    office = Office(
+        *(letter(f"01B{n:04}", ("a@ours.example", "a@inbox.example", (QUEUED, HELD)[n % 2])) for n in range(20))
+    )
+    for wanted in ({}, {"state": "held"}, {"to": "a@ours.example"}, {"domain": "inbox.example", "for": "release"}):
+        answer = await office.desk.handle({"verb": "select", **wanted})
+        assert len(answer["ids"]) == (10 if "state" in wanted or "for" in wanted else 20)  # type: ignore[arg-type]
+    assert office.spool.read == 0
+
+
+async def test_letters_that_are_not_meant_are_not_read_to_find_out_what_an_id_names() -> None:
+    office = Office(*(letter(f"01BB{number:012}") for number in range(50)))
+    refusal(await office.ask("select", "01BB"))
+    assert ids(await office.ask("select", "09ZZ")) == []
+    assert office.spool.read == 0
+    assert ids(await office.ask("select", "01BB000000000007")) == ["01BB000000000007"]
+    assert office.spool.read == 1

@@ -276,6 +276,7 @@ FOUND = [
     (Query(domain="xample"), []),
     (Query(domain="gmail.example", states=frozenset({State.HELD})), [3]),
     (Query(states=frozenset({State.QUEUED})), [1, 2]),
+    (Query(ids=(number(1)[:12],), states=frozenset({State.HELD})), [3]),
     (Query(sender="ÄRGER@a.example"), [2]),
     (Query(sender="<>"), [3]),
     (Query(sender="shop@example.org", to="me@gmail.example"), [1]),
@@ -296,6 +297,7 @@ async def test_letters_are_found(tmp_path: Path, query: Query, expected: list[in
     await spool.store([replace(letter(3), message=third, progress=(HELD,))])
     await spool.store([letter(1), replace(letter(2), message=second)])
     assert [one.message.id for one in await spool.find(query)] == [number(n) for n in expected]
+    assert await spool.ids(query) == [number(n) for n in expected]
     await spool.close()
 
 
