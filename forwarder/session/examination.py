@@ -9,8 +9,9 @@ it raise. Left out on purpose: what follows from the findings (`policy.dmarc`).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from forwarder.auth import iprev
 from forwarder.auth.arc import verify as arc
@@ -67,8 +68,9 @@ class Examination:
         self._resolver = BudgetedResolver(resolver, clock, DNS_SECONDS)
         self._now = int(clock.now().timestamp())
         self._incoming = Incoming(header_limit, also=(sign.BODY,))
-        self._by_address = asyncio.create_task(self._ask_about_address())
-        self._ahead: asyncio.Task[None] | None = None
+        self._iprev = asyncio.create_task(iprev.check(self._resolver, question.client))
+        self._spf = asyncio.create_task(self._check_spf()) if checks.spf else None
+        self._ahead: list[asyncio.Task[object]] | None = None
 
     @property
     def header(self) -> Header | None:
@@ -91,11 +93,11 @@ class Examination:
         """Take content as it arrives."""
         self._incoming.feed(octets)
         if self._ahead is None and self._incoming.header is not None:
-            self._ahead = asyncio.create_task(self._ask_ahead())
+            self._ahead = [asyncio.create_task(each) for each in self._asked_ahead(self._incoming.header)]
 
     def cancel(self) -> None:
         """Give up: nobody will ask for the findings."""
-        for task in (self._by_address, self._ahead):
+        for task in (self._iprev, self._spf, *(self._ahead or ())):
             if task is not None:
                 task.cancel()
 
@@ -109,9 +111,10 @@ class Examination:
     async def _finish(self) -> Authentication:
         self._incoming.finish()
         self._resolver.renew()  # the time that the sender took is not DNS's
-        if self._ahead is not None:
-            await self._ahead
-        named, spf_check = await self._by_address
+        for task in self._ahead or ():
+            await task
+        named = await self._iprev
+        spf_check = await self._spf if self._spf is not None else None
         self._resolver.renew()  # nor shall a stranger's HELO use up what the signatures need
         signatures = await dkim.verify(self._resolver, self._incoming, self._now) if self._checks.dkim else ()
         author = None
@@ -131,29 +134,16 @@ class Examination:
             dmarc=author,
         )
 
-    async def _ask_about_address(self) -> tuple[iprev.IprevResult, SpfCheck | None]:
-        question = self._question
-        if not self._checks.spf:
-            return await iprev.check(self._resolver, question.client), None
-        checking = spf.check(
-            self._resolver,
-            question.client,
-            question.helo,
-            question.sender,
-            receiver=question.receiver,
-            now=self._now,
-        )
-        return await asyncio.gather(iprev.check(self._resolver, question.client), checking)
+    def _check_spf(self) -> Coroutine[Any, Any, SpfCheck]:
+        asked = self._question
+        return spf.check(self._resolver, asked.client, asked.helo, asked.sender, receiver=asked.receiver, now=self._now)
 
-    async def _ask_ahead(self) -> None:
-        """Ask for keys and policies side by side: the checks themselves then find the answers in the cache."""
-        incoming = self._incoming
-        assert incoming.header is not None
-        names = set(dkim_key_names(incoming.signatures)) if self._checks.dkim else set()
-        names |= set(arc_key_names(incoming.header)) if self._checks.arc else set()
-        asked = [self._resolver.txt(name) for name in sorted(names)]
-        author = author_domain(incoming.header).domain
+    def _asked_ahead(self, header: Header) -> Iterator[Coroutine[Any, Any, object]]:
+        """Give the questions for keys and policies: the checks themselves then find the answers in the cache."""
+        names = set(dkim_key_names(self._incoming.signatures)) if self._checks.dkim else set()
+        names |= set(arc_key_names(header)) if self._checks.arc else set()
+        for name in sorted(names):
+            yield self._resolver.txt(name)
+        author = author_domain(header).domain
         if author and self._checks.dmarc is not Enforcement.OFF:
-            await asyncio.gather(*asked, TreeWalks(self._resolver).walk(author))
-        else:
-            await asyncio.gather(*asked)
+            yield TreeWalks(self._resolver).walk(author)
