@@ -48,13 +48,15 @@ def _end(tracer: "subprocess.Popen[bytes]", processes: Sequence[int]) -> None:
     """Let go of programs that live; one that has died can only be waited for when its tracer is gone."""
     try:
         if not all(map(dead, processes)):
+            # strace lets go by waiting for each program, and would wait for good for one whose death it has not seen.
+            wait_for(lambda: not any(map(_unseen, processes)), what="strace does not see a death")
             tracer.send_signal(signal.SIGINT)
             tracer.wait(10)
     except subprocess.TimeoutExpired:
         pass
     finally:
         tracer.kill()
-        tracer.wait()
+        tracer.wait(10)
 
 
 def dead(process: int) -> bool:
@@ -63,6 +65,14 @@ def dead(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def _unseen(process: int) -> bool:
+    """Whether a process has ended and its tracer has still to take note of it."""
+    try:
+        return dead(process) and "TracerPid:\t0\n" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _all_attached(said: Path, processes: Sequence[int]) -> bool:
