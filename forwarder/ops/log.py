@@ -65,6 +65,7 @@ _UNSAFE = re.compile(
 _BARE = re.compile(r"[!#-+\--;?-\[\]-~]+").fullmatch  # printable ASCII without the marks that we write: " , < = > \
 _ADDRESS = re.compile(r"[!#-;=?-\[\]-~]*").fullmatch  # "," and "=" are in many an address
 _ADDRESSES = frozenset({"from", "to"})
+_SEVERAL = (list, tuple, set, frozenset)
 
 
 class Sink(Protocol):
@@ -143,13 +144,14 @@ class JournalSink:
 
     def write(self, now: datetime, level: Level, name: str, fields: Mapping[str, object]) -> bool:
         """Write one entry; journald adds the time."""
+        texts = {key: _text(value) for key, value in fields.items()}
         entry = [
-            ("MESSAGE", sentence(name, fields)),
+            ("MESSAGE", sentence(name, texts)),
             ("PRIORITY", str(int(level))),
             ("SYSLOG_IDENTIFIER", "forwarder"),
             ("FORWARDER_EVENT", name),
         ]
-        entry += [(f"FORWARDER_{key.upper()}", escape(_text(value))) for key, value in fields.items()]
+        entry += [(f"FORWARDER_{key.upper()}", escape(text)) for key, text in texts.items()]
         return self._journal.write(entry)
 
 
@@ -228,7 +230,7 @@ def _text(value: object) -> str:
         text = "yes" if value else "no"
     elif isinstance(value, float):
         text = f"{value:.3f}"
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, _SEVERAL):
         text = ",".join(_text(item) for item in islice(value, MAX_VALUE))
     else:
         text = str(value)
