@@ -17,6 +17,7 @@ from forwarder.model.address import Address
 from forwarder.model.envelope import Peer, Tls
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+_NOT_ASCII = re.compile(r"[^ -~]")
 _WIDTH = 78  # RFC 5322 2.1.1
 
 
@@ -90,7 +91,7 @@ def mark(recipient: Address) -> bytes:
 
 def _written(address: Address) -> bytes:
     """Write an address, beyond ASCII in RFC 6533 3's xtext form."""
-    return re.sub(r"[^ -~]", lambda match: f"\\x{{{ord(match[0]):X}}}", str(address)).encode("ascii")
+    return _NOT_ASCII.sub(lambda match: f"\\x{{{ord(match[0]):X}}}", str(address)).encode("ascii")
 
 
 def received(trace: Trace, recipient: Address) -> bytes:

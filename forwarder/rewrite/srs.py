@@ -31,7 +31,6 @@ null sender (it stays null: nobody calls this), state, SRS without signature.
 """
 
 import base64
-import hashlib
 import hmac
 import re
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from dataclasses import dataclass
 from forwarder.model.address import Address, AddressError, canonical_name, parse_domain, parse_mailbox
 
 TAG_LENGTH = 8  # base32 characters: 40 bits; only online guesses are possible, and they are counted
+_TAG_OCTETS = TAG_LENGTH * 5 // 8
 _CYCLE = 1024  # days that a stamp can tell apart
 MAX_AGE_LIMIT = _CYCLE // 2  # days: the other half of the cycle is the future
 _SKEW = 1  # days by which a stamp may be ahead: clocks of two machines around midnight
@@ -169,7 +169,7 @@ def _leads_to(sender: Address) -> tuple[str, str, str]:
 def _tag(secret: bytes, kind: str, stamp: str, host: str, rest: str) -> bytes:
     folded_rest = rest.lower().encode("utf-8", "surrogatepass")  # the only part that may be UTF-8
     material = b"\0".join((kind.encode(), _upper(stamp), _upper(host), folded_rest))
-    return base64.b32encode(hmac.new(secret, material, hashlib.sha256).digest())[:TAG_LENGTH]
+    return base64.b32encode(hmac.digest(secret, material, "sha256")[:_TAG_OCTETS])
 
 
 def _upper(text: str) -> bytes:

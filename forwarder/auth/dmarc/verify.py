@@ -33,6 +33,7 @@ from forwarder.ports import DnsStatus, Resolver
 
 _SHOWN = 3  # signatures that a reason speaks of
 _SHOWN_REASON = 400  # characters
+_UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class DmarcStatus(Enum):
@@ -269,7 +270,7 @@ def _result(
         aligned_spf=comparison.aligned_spf,
         aligned_dkim=comparison.aligned_dkim,
         published=found.record.text if found else "",
-        reason=re.sub(r"[^ -~]", "?", reason[:_SHOWN_REASON]),
+        reason=_UNPRINTABLE.sub("?", reason[:_SHOWN_REASON]),
         policy_domain=found.domain if found else "",
     )
 

@@ -43,6 +43,7 @@ from forwarder.ports import DnsStatus, Resolver
 
 _SHOWN_TERM = 128  # characters of the deciding term
 _SHOWN_REASON = 400
+_UNPRINTABLE = re.compile(r"[^ -~]")
 _EXPLANATION_OCTETS = 4096  # of the TXT record, before it is filled in
 
 
@@ -322,7 +323,7 @@ class _Evaluation:
 
 def _shown(text: str, length: int) -> str:
     """Give a text that may hold pieces of names and records as one bounded line of printable ASCII."""
-    clean = re.sub(r"[^ -~]", "?", text[: length + 1])
+    clean = _UNPRINTABLE.sub("?", text[: length + 1])
     return clean if len(clean) <= length else clean[: length - 3] + "..."
 
 
