@@ -14,6 +14,7 @@ learnt is written down every minute and at the end.
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from random import Random, SystemRandom
 
 from forwarder.app.settings import (
@@ -35,10 +36,11 @@ from forwarder.delivery.pacing import Pacing
 from forwarder.delivery.queue_desk import Desktop, QueueDesk
 from forwarder.delivery.runner import Runner
 from forwarder.delivery.settings import CourierSettings
-from forwarder.delivery.settlement import Settlement
+from forwarder.delivery.settlement import Settlement, SettlementSettings
 from forwarder.listener.limits import Admission
 from forwarder.model.address import Address
 from forwarder.model.destination import Destination
+from forwarder.model.letter import Letter
 from forwarder.model.message import Outgoing
 from forwarder.net.dialer import TcpDialer
 from forwarder.ops.addresses import own_addresses
@@ -51,6 +53,7 @@ from forwarder.rules import Forward
 from forwarder.session.departure import sign_own
 from forwarder.session.gateway import Gateway
 from forwarder.session.recipient import resolve
+from forwarder.session.rework import rework
 from forwarder.spool.faults import SpoolRefused
 from forwarder.spool.store import EmbeddedSpool
 
@@ -112,7 +115,7 @@ class Custody:
         )
         self._courier = CutThroughCourier(self._courier_settings(config), surroundings)
         self._settlement = Settlement(
-            settlement_settings(config, self._where, self._signed),
+            self._settlement_settings(config),
             self._clock,
             Random(),  # noqa: S311 - spreads load
             self._new_id,
@@ -177,7 +180,7 @@ class Custody:
         self._wanted = wanted
         self._gateway = self._gateway_of(wanted)
         self._courier.reconfigure(self._courier_settings(config))
-        self._settlement.settings = settlement_settings(config, self._where, self._signed)
+        self._settlement.settings = self._settlement_settings(config)
         self.runner.reconfigure(runner_settings(config, self.spool.refusal))
         self._pacing.reconfigure(pacing_settings(config), self._clock.monotonic())
         self._ledger.keep_for(config.delivery.expire)
@@ -200,6 +203,9 @@ class Custody:
 
     def _courier_settings(self, config: Config) -> CourierSettings:
         return courier_settings(config, own_addresses(self._listening))
+
+    def _settlement_settings(self, config: Config) -> SettlementSettings:
+        return replace(settlement_settings(config, self._where, self._signed), rework=self._reworked)
 
     def _new_id(self) -> str:
         return self._gateway.new_id()
@@ -225,6 +231,9 @@ class Custody:
 
     def _signed(self, message: Outgoing) -> Outgoing:
         return sign_own(self._gateway, message)
+
+    def _reworked(self, letter: Letter, numbers: Sequence[int]) -> Outgoing | None:
+        return rework(self._gateway, letter, numbers)
 
     def _where(self, address: Address) -> tuple[Destination, ...]:
         """Say where a letter of ours goes: by our rules if the address is ours, else to its own domain."""

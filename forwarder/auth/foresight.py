@@ -20,6 +20,7 @@ Nothing fails. Left out on purpose: what is done about it (`policy.rewriting`), 
 and lists or gateways behind the destination.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -30,7 +31,9 @@ from forwarder.auth.dmarc.organisation import is_within, public_organisation
 from forwarder.auth.dmarc.record import Alignment, Policy, parse_record
 from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
 from forwarder.auth.results import Authentication
+from forwarder.model.headers import Header
 
+_DMARC_PASS = re.compile(rb";[ \t]*dmarc=pass(?![^ \t;])")  # no text of a stranger in there holds "dmarc="
 _SHOWN = 3  # signatures that a reason speaks of
 _CUT = "..."
 _ED25519 = "ed25519-sha256"
@@ -84,6 +87,12 @@ def foresee(found: Authentication, surviving: Collection[int], ours: Collection[
     expected = Expectation.PASS if carrier else Expectation.FAIL
     passed_here = result.status is DmarcStatus.PASS
     return Foresight(expected, reason, result.from_domain, result.policy, passed_here, carrier)
+
+
+def passed_at_our_door(ours: Header) -> bool:
+    """Read in fields that this gateway has written (`auth.results`), and nobody else, whether DMARC passed here."""
+    written = (*ours.all(b"authentication-results"), *ours.all(b"arc-authentication-results"))
+    return any(_DMARC_PASS.search(field.value) for field in written)
 
 
 def is_believed(signature: DkimResult) -> bool:

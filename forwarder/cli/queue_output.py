@@ -20,6 +20,7 @@ _NEXT = {
     "delivered": "handed on; nothing more to do",
     "bounced": "returned to its sender; nothing more to do",
     "deleted": "deleted by the administrator",
+    "replaced": "refused by DMARC; offered again with a From of ours, as a message of its own",
 }
 _DONE = {
     "retry": "due now",

@@ -223,20 +223,20 @@ class Attempts:
         self.release(part for part in parts if part not in recorded)
 
     def follow(self, settled: Settled, wanted: set[Part]) -> None:
-        """Say what was recorded; have those parts that are `wanted` and the DSNs tried when due."""
+        """Say what was recorded; have those parts that are `wanted` and what was made tried when due."""
         now = self._clock.monotonic()
         for event in settled.events:
             self._log.event(event.name, **event.fields)
         for part, seconds in settled.again.items():
             if part in wanted:
                 self._schedule.put(waiting_of(settled.letter, part.number), now, now + seconds)
-        for dsn in settled.letters:
-            self.follow_own(dsn, settled.letter.message.id)
+        for made in settled.letters:
+            self.follow_own(made, settled.letter.message.id)
         self._note_held(settled.letter, settled.changes)
         self.wake.set()
 
     def follow_own(self, letter: Letter, regarding: str | None = None) -> None:
-        """Have a letter of ours tried that has been recorded."""
+        """Have a letter tried that we made, and that has been recorded."""
         now = self._clock.monotonic()
         for number, delivery in enumerate(letter.message.deliveries):
             self._schedule.put(waiting_of(letter, number), now, now)

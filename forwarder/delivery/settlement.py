@@ -6,10 +6,15 @@ their own, a delay until the next attempt, events for the log. The caller record
 Who is told of a failure: the sender by a DSN, if the letter is one that may be answered and the recipient's NOTIFY
 lets it (RFC 3461 4.1), once for each message and address of ours; in every other case the owner, and the part is held.
 A full or dead mailbox is the owner's affair, but for what is refused at the first attempt: that sender is still near.
+What DMARC refuses behind us may get another chance: `rework` makes a message with a From of ours of it, which goes on
+as a letter of its own, and nobody is told of the part that it replaces. Its time in the queue counts on. Both are in
+what is recorded in one step, so that a crash leaves the one or the other.
+
 A DSN of ours that cannot be delivered is never answered (RFC 5321 6.1); a notice that cannot be delivered is not even
 told of by a notice. A fault of ours is never the sender's: it is queued, and held when it expires.
 
-Touches nothing: clock, randomness and ids are parameters. Never raises, except what `where` or `prepare` raise.
+Touches nothing: clock, randomness and ids are parameters. Never raises, except what `where`, `prepare` and `rework`
+raise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +38,7 @@ from forwarder.smtp.answers import quote
 
 _EXPIRED = "4.4.7"  # RFC 3463 3.5: delivery time expired
 _UNWELCOME = 3  # attempts of content that is not wanted, before it counts as refused
+_EVENTS = {State.REPLACED: "rewritten"}  # where the event is not called as the state is
 _NEVER_TRIED = (Verdict.UNTRIED, Verdict.RUNNING)  # RUNNING: counted when its end is known
 
 
@@ -42,6 +48,8 @@ class SettlementSettings:
 
     `where` gives the destinations of an address that a letter of ours goes to, which may be one of ours; none if it
     leads nowhere. `delay_after` is in seconds, 0: no delay notices. `prepare` finishes a message of ours (signs it).
+    `rework` makes of parts that go to one address of ours, and that DMARC refused, a message with a From of ours, one
+    delivery for each; None where that cannot or must not be.
     """
 
     hostname: str
@@ -49,6 +57,7 @@ class SettlementSettings:
     intervals: Intervals = field(default_factory=Intervals)
     delay_after: float = 0.0
     prepare: Callable[[Outgoing], Outgoing] = lambda message: message
+    rework: Callable[[Letter, Sequence[int]], Outgoing | None] = lambda letter, numbers: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What became of one part. `before` is its progress with this attempt counted and the outcome's words in it."""
+    """What became of one part. `before` is its progress with this attempt counted and the outcome's words in it.
+
+    `again` names the letter that carries it on.
+    """
 
     number: int
     outcome: Outcome
@@ -83,6 +95,7 @@ class _Step:
     after: Progress
     seconds: float = 0.0  # until the next attempt
     expired: bool = False
+    again: str = ""
 
 
 class Settlement:
@@ -103,7 +116,7 @@ class Settlement:
         when it will be tried if its end never becomes known.
         """
         fresh = replace(letter, progress=tuple(Progress(State.QUEUED) for _ in outcomes))
-        return self._settle(fresh, dict(enumerate(outcomes)), {}, first=True)
+        return self._settle(fresh, dict(enumerate(outcomes)), {}, {}, first=True)
 
     def settle(self, letter: Letter, outcomes: Mapping[int, Outcome], waited: Mapping[int, float]) -> Settled:
         """Settle what was tried now. `waited` says for how many seconds each part has been in the queue since noted.
@@ -111,7 +124,27 @@ class Settlement:
         A part that is not QUEUED any more stays as it is, unless it was delivered all the same.
         """
         open_ones = {n: outcome for n, outcome in outcomes.items() if _is_open(letter.progress[n], outcome)}
-        return self._settle(letter, open_ones, waited, first=False)
+        return self._settle(letter, open_ones, waited, self._carried_on(letter, open_ones, waited), first=False)
+
+    def _carried_on(
+        self, letter: Letter, outcomes: Mapping[int, Outcome], waited: Mapping[int, float]
+    ) -> Mapping[int, Letter]:
+        """Give the letters that go on with parts which DMARC has stopped, by part: one for each address of ours."""
+        stopped: dict[Address, list[int]] = {}
+        for number, outcome in sorted(outcomes.items()):
+            is_for_dmarc = outcome.verdict is Verdict.REFUSED and outcome.ruling and outcome.ruling.by_dmarc
+            if letter.kind is Kind.MAIL and is_for_dmarc:
+                stopped.setdefault(letter.message.deliveries[number].recipient, []).append(number)
+        carried: dict[int, Letter] = {}
+        for numbers in stopped.values():
+            if message := self.settings.rework(letter, numbers):
+                progress = tuple(self._anew(letter.progress[n], waited.get(n, 0.0)) for n in numbers)
+                carried |= dict.fromkeys(numbers, replace(letter, message=message, progress=progress))
+        return carried
+
+    def _anew(self, before: Progress, waited: float) -> Progress:
+        """Begin again, but for what counts from when the message came."""
+        return Progress(State.QUEUED, self._clock.now(), waited=before.waited + waited, noticed=before.noticed)
 
     def bounce(self, letter: Letter, numbers: Sequence[int], reply: Reply) -> tuple[Sequence[Letter], Sequence[Change]]:
         """Give parts up for the reason that the operator gave: DSNs, and changes.
@@ -153,13 +186,21 @@ class Settlement:
         return Letter(self.settings.prepare(message), now, queued, kind, message_id=f"<{id}@{self.settings.hostname}>")
 
     def _settle(
-        self, letter: Letter, outcomes: Mapping[int, Outcome], waited: Mapping[int, float], *, first: bool
+        self,
+        letter: Letter,
+        outcomes: Mapping[int, Outcome],
+        waited: Mapping[int, float],
+        carried: Mapping[int, Letter],
+        *,
+        first: bool,
     ) -> Settled:
         chance = self._randomness.random()  # one for all: what failed together may go together again
         steps = [
             self._step(letter, number, outcome, waited.get(number, 0.0), chance=chance, first=first)
             for number, outcome in sorted(outcomes.items())
         ]
+        steps = [_replaced(s, carried[s.number].message.id) if s.number in carried else s for s in steps]
+        made = {one.message.id: one for one in carried.values()}
         progress = list(letter.progress)
         for step in steps:
             progress[step.number] = step.after
@@ -167,7 +208,7 @@ class Settlement:
         return Settled(
             after,
             tuple(Change(Part(letter.message.id, s.number), after.progress[s.number]) for s in steps),
-            dsns,
+            (*made.values(), *dsns),
             tuple(event for s in steps for event in _events(after, s, first=first)),
             {Part(letter.message.id, s.number): s.seconds for s in steps if s.after.state is State.QUEUED},
         )
@@ -275,6 +316,11 @@ class Settlement:
         return now + timedelta(seconds=max(0.0, left))
 
 
+def _replaced(step: _Step, id: str) -> _Step:
+    """Give the step of a part that was given up, and that the letter `id` carries on."""
+    return replace(step, after=replace(step.before, state=State.REPLACED, untold=False), again=id)
+
+
 def bare(letter: Letter, outcomes: Mapping[int, Outcome]) -> Settled:
     """Settle with nothing that could fail: what was not delivered is held."""
     progress = list(letter.progress)
@@ -340,6 +386,7 @@ def _events(letter: Letter, step: _Step, *, first: bool) -> list[Event]:
         "reply": step.after.reply,
         "attempts": step.after.attempts,
         "next": step.after.due.isoformat(timespec="seconds") if step.after.due else None,
+        "again": step.again or None,
     }
-    name = "deferred" if state is State.QUEUED and not first else state.value
+    name = "deferred" if state is State.QUEUED and not first else _EVENTS.get(state, state.value)
     return [Event(one, fields) for one in (("expired", name) if step.expired else (name,))]

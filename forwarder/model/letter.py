@@ -26,6 +26,7 @@ class State(Enum):
     DELIVERED = "delivered"
     BOUNCED = "bounced"  # its sender was sent a DSN
     DELETED = "deleted"  # by the operator
+    REPLACED = "replaced"  # a letter of its own carries it on, with a From of ours
 
     @property
     def final(self) -> bool:

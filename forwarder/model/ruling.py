@@ -48,6 +48,11 @@ class Ruling:
     secure: bool = False
     elsewhere: bool = False
 
+    @property
+    def by_dmarc(self) -> bool:
+        """Whether DMARC has failed there: with a From of ours it may pass."""
+        return self.name in ("dmarc", "alignment")
+
 
 TEMPORARY = Ruling("temporary", Scope.MESSAGE, Fate.RETRY)
 PERMANENT = Ruling("permanent", Scope.MESSAGE, Fate.RETURN)

@@ -33,7 +33,6 @@ from forwarder.session.verdict import judge, told
 
 _LOOP = Reply(554, "5.4.6", "Mail loop: the message was delivered to this address before")
 _OVER_LIMIT = Reply(450, "4.7.1", "This address gets more mail than it is set up for: try again later")
-_DMARC = ("dmarc", "alignment")  # names of rulings
 _LIMITED = Ruling("limit", Scope.MAILBOX, Fate.NEVER_QUEUE)
 
 
@@ -266,7 +265,7 @@ async def _with_fallback(
 
 
 def _is_for_dmarc(outcome: Outcome) -> bool:
-    return outcome.verdict is Verdict.REFUSED and outcome.ruling is not None and outcome.ruling.name in _DMARC
+    return outcome.verdict is Verdict.REFUSED and outcome.ruling is not None and outcome.ruling.by_dmarc
 
 
 async def _hand_on(

@@ -11,11 +11,12 @@ from forwarder.auth.dkim.verify import DkimResult, DkimStatus
 from forwarder.auth.dmarc import verify as dmarc
 from forwarder.auth.dmarc.record import Policy
 from forwarder.auth.dmarc.verify import DmarcResult, DmarcStatus
-from forwarder.auth.foresight import Expectation, Foresight, foresee
-from forwarder.auth.results import Authentication
+from forwarder.auth.foresight import Expectation, Foresight, foresee, passed_at_our_door
+from forwarder.auth.results import Authentication, authentication_results
 from forwarder.auth.spf.verify import SpfCheck, SpfResult, SpfStatus
 from forwarder.model.address import parse_mailbox
 from forwarder.model.headers import split_header
+from tests.auth.test_results import everything
 from tests.fakes import FakeResolver
 
 NO_SPF = SpfResult(SpfStatus.NONE, "x.example", "", "no record")
@@ -238,3 +239,33 @@ def test_nothing_passes_but_by_a_signature_that_passed_and_survives(
     assert foreseen.reason
     assert (foreseen.expected is PASS) == bool(foreseen.carrier)
     assert foreseen.carrier in good | {""}
+
+
+# What we have written ourselves
+
+
+@pytest.mark.parametrize(
+    ("octets", "passed"),
+    [
+        (b"Authentication-Results: mx.ours.example;\r\n\tspf=pass;\r\n\tdmarc=pass (p=none dis=none)\r\n", True),
+        (b"Authentication-Results: mx.ours.example; dmarc=pass\r\n", True),
+        (b"ARC-Authentication-Results: i=2; mx.ours.example; dmarc=pass\r\n", True),
+        (b"Authentication-Results: mx.ours.example; dmarc=fail\r\n", False),
+        (b"Authentication-Results: mx.ours.example; dmarc=passed\r\n", False),
+        (b"Authentication-Results: mx.ours.example; spf=pass (dmarc=pass)\r\n", False),
+        (b"Received: from dmarc=pass; dmarc=pass\r\n", False),
+        (b"", False),
+    ],
+)
+def test_what_our_own_lines_say(octets: bytes, passed: bool) -> None:
+    assert passed_at_our_door(split_header(octets)) is passed
+
+
+@given(everything)
+def test_our_own_lines_are_read_as_they_were_meant(found: Authentication) -> None:
+    """Whatever strangers have put into what we say, DMARC passed if it did."""
+    octets = authentication_results("mx.ours.example", found, "none")
+    passed = found.dmarc is not None and found.dmarc.status is DmarcStatus.PASS
+    assert passed_at_our_door(split_header(octets)) is passed
+    sealed = b"ARC-Authentication-Results: i=1; " + octets.partition(b":")[2]
+    assert passed_at_our_door(split_header(sealed)) is passed
