@@ -172,19 +172,28 @@ class _Dialogue:
             marks = ["-"] * (len(lines) - 1) + [" "]
             self._say("\r\n".join(f"250{mark}{text}" for mark, text in zip(marks, lines, strict=True)))
         elif verb == "MAIL":
-            self._mail, self._sender, self._recipients = line, _path(line), []
+            self._recipients = []
+            self._mail, self._sender = (line, _path(line)) if script.mail.startswith("2") else ("", "")
             self._say(script.mail)
         elif verb == "RCPT":
-            reply = script.recipients.get(_path(line), "250 2.1.5 ok")
-            if reply.startswith("2"):
-                self._recipients.append(_path(line))
-            self._say(reply)
+            self._rcpt(_path(line))
         elif verb == "DATA":
             self._data()
         elif verb in ("RSET", "NOOP"):
+            if verb == "RSET":
+                self._mail, self._recipients = "", []
             self._say("250 2.0.0 ok")
         else:
             self._say("502 5.5.1 not here")
+
+    def _rcpt(self, recipient: str) -> None:
+        if not self._mail:  # RFC 5321 3.3: in the order of the commands
+            self._say("503 5.5.1 MAIL first")
+            return
+        reply = self._hop.script.recipients.get(recipient, "250 2.1.5 ok")
+        if reply.startswith("2"):
+            self._recipients.append(recipient)
+        self._say(reply)
 
     def _data(self) -> None:
         if not self._recipients:
@@ -196,7 +205,7 @@ class _Dialogue:
         self._hop.script.before_dot()
         reply = self._hop.script.dot
         message = Received(self._mail, self._sender, tuple(self._recipients), wire, accepted=reply.startswith("2"))
-        self._recipients = []
+        self._mail, self._recipients = "", []
         with self._hop.answering:
             self._hop.keep(message)
             self._say(reply)
