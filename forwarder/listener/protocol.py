@@ -307,14 +307,17 @@ class SmtpConnection(SMTP):
         go_ahead = self._talk.data(argument)
         if go_ahead.code != 354:
             return go_ahead
-        self._say(go_ahead)
-        await self._flush()
         try:
+            self._say(go_ahead)
+            await self._flush()
             content = await self._receive()
         except Cut as cut:
             return self._talk.spoiled(cut.reply)
         except Ended:
             self._talk.spoiled(LOST)
+            raise
+        except asyncio.CancelledError:  # the session asks nothing more
+            self._talk.spoiled(SHUTTING_DOWN)
             raise
         except Exception as error:
             # The rest of the message is still to come and must not be taken for commands: the connection ends.

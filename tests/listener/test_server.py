@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from forwarder.listener.limits import TOO_MANY_OF_YOURS, Admission
-from forwarder.listener.protocol import SmtpConnection
+from forwarder.listener.protocol import SHUTTING_DOWN, SmtpConnection
 from forwarder.listener.server import Listener
 from forwarder.model.envelope import Peer
 from forwarder.model.reply import Reply
@@ -417,3 +417,22 @@ async def test_a_listener_that_is_full_asks_nobody(serve: Serve) -> None:
         await one.expect("220")
     await house.until(lambda: house.listener.connections == 0)
     assert doorkeeper.inside == []
+
+
+async def test_a_session_that_is_cut_off_in_mid_content_is_told(serve: Serve, way: Way) -> None:
+    """Otherwise what it asks of DNS about the message goes on."""
+    stage, told = Stage(), list[Reply]()
+
+    class Listening(Session):
+        def spoiled(self, reply: Reply) -> Reply:
+            told.append(reply)
+            return super().spoiled(reply)
+
+    house = await serve(sessions=lambda peer: Listening(stage.gateway, peer))
+    async with house.client(way) as client:
+        await client.greet()
+        await client.begin()
+        await client.send(b"Subject: x\r\n\r\nhalf of it")
+        assert await house.listener.drain(0) == 1
+    assert [str(reply) for reply in told] == [str(SHUTTING_DOWN)]
+    assert house.errors == []
