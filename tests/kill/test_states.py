@@ -184,6 +184,19 @@ def test_while_the_operator_changes_a_part(one: Scene, verb: str, call: str, hel
     assert copies(one, mail) == [1]
 
 
+@pytest.mark.parametrize(("verb", "to", "count", "told"), [("resend", "grey@inbox.test", 1, 0), ("bounce", "", 0, 1)])
+def test_what_the_operator_has_made_and_what_it_replaces_are_one_commit(
+    one: Scene, verb: str, to: str, count: int, told: int
+) -> None:
+    mail = queued(one, "grey")
+    with attached([one.parent], at("fdatasync", DIE)), pytest.raises(ControlError):
+        one.ask(verb, all=True, **({"resend_to": to} if to else {}))
+    moods(one).grey = 0.0
+    died(one)
+    assert copies(one, mail) == [count]
+    assert one.reported()[mail.token, "grey@forward.test"] == told
+
+
 def test_while_a_crash_is_cleaned_up(one: Scene) -> None:
     mail = queued(one, "grey")
     lost = one.mail("good")
@@ -235,7 +248,7 @@ def test_what_came_too_late_for_its_sender_is_known_once_it_is_recorded(two: Sce
 
 def test_a_worker_dies_whose_attempt_is_the_spools_first(two: Scene) -> None:
     """Its sender was told 250 when the deadline came: what it was at is tried again, and nothing else."""
-    two.gateway.change({"delivery.mode": "cutthrough"})
+    two.gateway.change({"delivery.mode": "cutthrough", "delivery.cutthrough_deadline": "1s"})
     mail, pause = two.mail("two"), Pause()
     two.inbox.say(before_dot=pause)
     assert two.send(mail) == 250
@@ -249,3 +262,15 @@ def test_a_worker_dies_whose_attempt_is_the_spools_first(two: Scene) -> None:
     two.settle()
     assert two.problems() == two.left_over() == []
     assert sorted(copies(two, mail)) == [1, 2]
+
+
+def test_a_letter_and_the_dsn_that_its_first_attempt_owes_are_one_commit(two: Scene) -> None:
+    two.gateway.change({"delivery.mode": "cutthrough", "delivery.cutthrough_deadline": "20s"})
+    mail = two.mail("three")
+    moods(two).grey = 1.0
+    with attached([two.parent], at("fdatasync", DIE)):
+        assert two.send(mail) == 0
+    moods(two).grey = 0.0
+    died(two)
+    assert copies(two, mail) == [1, 1, 0]
+    assert two.reported()[mail.token, "three@forward.test"] == 1
