@@ -37,13 +37,13 @@ _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 _PATH = re.compile(rb'<((?:[^"<>]|"(?:[^"\\]|\\.)*+")*+)>')
 _ROUTE = re.compile(r"((?:@(?:\[[^\]@,]*\]|[^@,:\[\]]+),)*@(?:\[[^\]@,]*\]|[^@,:\[\]]+)):")  # RFC 5321 4.1.2 A-d-l
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")  # RFC 5321 4.1.2 esmtp-keyword
-_VALUE = re.compile(r"[!-<>-~\u00a0-\U0010ffff]+")  # esmtp-value, with RFC 6531 3.3's UTF8-non-ascii
+_VALUE = re.compile(r"[^\x00-\x20=\x7f-\x9f]+")  # esmtp-value, with RFC 6531 3.3's UTF8-non-ascii but C1 controls
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 3
 # RFC 3461 4 xtext. What it stands for must be printable (4.2, 4.4), so an encoded control character is refused.
-_XCHARS = r"[!-*,-<>-~{wide}]|\+(?:[2-6][0-9A-Fa-f]|7[0-9A-Ea-e])"
-_ENVID = re.compile(f"(?:{_XCHARS.format(wide='')})+")
+_ENCODED = r"\+(?:[2-6][0-9A-Fa-f]|7[0-9A-Ea-e])"
+_ENVID = re.compile(rf"(?:[!-*,-<>-~]|{_ENCODED})+")
 # RFC 3461 4.2; RFC 6533 3 lets the type utf-8 carry letters beyond ASCII as they are.
-_ORCPT = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~-]+;(?:" + _XCHARS.format(wide="\u00a0-\U0010ffff") + ")+")
+_ORCPT = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~-]+;(?:[^\x00-\x20+=\x7f-\x9f]|" + _ENCODED + ")+")
 _NOTICES = frozenset({"SUCCESS", "FAILURE", "DELAY"})  # RFC 3461 4.1
 # One RFC 5322 atom with dots and colons, or such a one in brackets: it cannot end or open anything in Received.
 _HELO = re.compile(rb"\[[A-Za-z0-9!#$%&'*+/=?^_`{|}~.:-]+\]|[A-Za-z0-9!#$%&'*+/=?^_`{|}~.:-]+")

@@ -1,4 +1,5 @@
 import re
+import string
 from ipaddress import ip_address
 
 import pytest
@@ -263,6 +264,22 @@ def test_any_local_part_round_trips(local: str) -> None:
 def test_two_million_characters_are_refused_in_linear_time(text: str) -> None:
     with pytest.raises(AddressError):
         parse_mailbox(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ascii_allowed"),
+    [
+        ("{}@b", string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~"),  # RFC 5321 4.1.2, RFC 5322 3.2.3: atext
+        ('"{}"@b', " " + string.printable[:94].replace('"', "").replace("\\", "")),  # qtextSMTP
+    ],
+)
+def test_which_characters_a_local_part_has(text: str, ascii_allowed: str) -> None:
+    for point in (*range(0x180), 0xD7FF, 0xFFFD, 0x1F600, 0x10FFFF):
+        try:
+            taken = parse_mailbox(text.format(chr(point))).local == chr(point)
+        except AddressError:
+            taken = False
+        assert taken == (chr(point) in ascii_allowed or point >= 0xA0), hex(point)
 
 
 def test_what_strangers_send_cannot_fill_the_memory() -> None:

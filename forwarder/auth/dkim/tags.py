@@ -15,7 +15,7 @@ MAX_TAGS = 100  # signatures have a dozen
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # RFC 6376 3.2 tval, with the UTF-8 that RFC 8616 4 lets in; C1 controls are nobody's text.
-_VALUE = re.compile("[ \t!-:<-~\u00a0-\U0010ffff]*")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f;\x7f-\x9f]*")
 _BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _UNSPACED = str.maketrans("", "", " \t")
 

@@ -23,6 +23,16 @@ def test_lists(text: bytes, tags: dict[str, str]) -> None:
     assert list(parse_tags(text)) == list(tags)
 
 
+def test_which_characters_a_value_has() -> None:
+    for point in (*range(0x180), 0xFFFD, 0x1F600, 0x10FFFF):
+        allowed = point == 0x09 or (0x20 <= point <= 0x7E and chr(point) != ";") or point >= 0xA0
+        try:
+            taken = parse_tags(f"a=x{chr(point)}x") == {"a": f"x{chr(point)}x"}
+        except TagError:
+            taken = False
+        assert taken == allowed, hex(point)
+
+
 @pytest.mark.parametrize(
     "text",
     [
