@@ -4,6 +4,10 @@ A lane is a destination domain or an explicit hop. Lanes that have something due
 number of batches is under way at once, and of all lanes together. A batch is all that is due of one letter in one lane,
 so that it can go in one transaction. Trusted letters go first in their lane, but of four turns one is for the others.
 
+Nor do many lanes together: a lane has a standing, by what it is for and how long its last batch took, and of the
+bound in all each standing has a quarter that lanes of a lower one cannot take. Where there is room, standing does not
+matter.
+
 A lane in trouble (its last attempt showed that no attempt can succeed now) sends one batch as a probe, and the rest
 waits for what comes of it, for a bounded time. What was due can then be taken off (`take_due`) to share the probe's
 fate. A lane can also be held until a time. Neither delays another lane.
@@ -16,29 +20,45 @@ A part is in one place: waiting here, or popped and then the caller's. Every ope
 it moves. Nothing raises.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
 from forwarder.delivery.intervals import Intervals
+from forwarder.delivery.lanes import is_for_bounces
 from forwarder.model.letter import Part, Waiting
 
 _TRUSTED_TURNS = 3  # in a row, before one of the others
 _SLACK = 64  # entries taken out that a lane may keep in its heap before it is cleaned
+_PROMPT = 5.0  # seconds that a batch of a prompt lane takes at most
+_KNOWN = 10_000  # lanes of which it is known that they are prompt, or slow
 _AT_ONCE = 1000  # parts that become due in one step, so that a hundred thousand due at once do not stop everything
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many batches are under way at once, and for how many seconds a lane waits for its probe and for the next."""
+    """How many batches are under way at once, and for how many seconds a lane waits for its probe and for the next.
+
+    A slow lane, and one for bounces, has a quarter of `per_lane`.
+    """
 
     per_lane: int = 20
     in_all: int = 200
     patience: float = 60.0
+
+
+class Standing(IntEnum):
+    """What is known of a lane, the best last. Those up to one together have that many quarters of the bound in all."""
+
+    BOUNCES = 1  # strangers choose where our DSNs go, and how long they take there
+    SLOW = 2  # in trouble, or its last batch took long: the next hop did, or there was no turn for it
+    NEW = 3
+    PROMPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +71,16 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes together: parts of one letter, in their order, to one lane. `probe`: the lane is in trouble."""
+    """What goes together: parts of one letter, in their order, to one lane. `probe`: the lane is in trouble.
+
+    `begun` is when it was popped, and `standing` what the lane had then.
+    """
 
     lane: str
     parts: tuple[Due, ...]
-    probe: bool = False
+    probe: bool
+    begun: float
+    standing: Standing
 
 
 @dataclass(eq=False, slots=True)
@@ -73,7 +98,8 @@ class _Entry:
 class _Lane:
     """`future` is a heap by time. `ready` has what is due by letter, and `queues` the letters' order: trusted, others.
 
-    `wake` is the time of its one valid entry in the schedule's heap; `turning` says that it is in the rotation.
+    `wake` is the time of its one valid entry in the schedule's heap; `turn` is the number of its one valid entry in
+    the rotation of its standing, 0 for none.
     """
 
     name: str
@@ -87,7 +113,8 @@ class _Lane:
     trouble: bool = False
     patience: float = -inf  # until then a lane in trouble waits for what is under way
     wake: float | None = None
-    turning: bool = False
+    turn: int = 0
+    standing: Standing = Standing.NEW
 
     @property
     def idle(self) -> bool:
@@ -132,7 +159,8 @@ class _Lane:
 
     def free_at(self, now: float, bounds: Bounds) -> float | None:
         """Say from when on the lane may send something; None: not before something else happens."""
-        if self.flying >= bounds.per_lane:
+        slow = self.standing <= Standing.SLOW
+        if self.flying >= (max(1, bounds.per_lane // 4) if slow else bounds.per_lane):
             return None
         at = max(now, self.until)
         return max(at, self.patience) if self.trouble and self.flying else at
@@ -161,10 +189,11 @@ class Schedule:
         self.bounds = bounds
         self._entries: dict[Part, _Entry] = {}
         self._lanes: dict[str, _Lane] = {}
-        self._rotation: deque[_Lane] = deque()
+        self._rotation: dict[Standing, deque[tuple[int, _Lane]]] = {standing: deque() for standing in Standing}
+        self._took_long: OrderedDict[str, bool] = OrderedDict()  # by lane, also by those that are idle
         self._wakes: list[tuple[float, int, _Lane]] = []
-        self._count = count()
-        self._flying = 0
+        self._count = count(1)
+        self._flying = dict.fromkeys(Standing, 0)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -211,9 +240,10 @@ class Schedule:
         lane = self._lanes.get(waiting.lane)
         if lane is None:
             lane = self._lanes[waiting.lane] = _Lane(waiting.lane)
+            self._rank(lane)
         entry = self._entries[waiting.part] = _Entry(waiting, since)
         heappush(lane.future, (at, next(self._count), entry))
-        if not lane.turning and (lane.wake is None or at < lane.wake):
+        if not lane.turn and (lane.wake is None or at < lane.wake):
             self._plan(lane, now)
 
     # What goes
@@ -221,9 +251,9 @@ class Schedule:
     def pop(self, now: float) -> Batch | None:
         """Give what is to be tried next, until `done` under way; None if nothing is due that has room."""
         self._wake_lanes(now)
-        while self._rotation and self._flying < self.bounds.in_all:
-            lane = self._rotation.popleft()
-            lane.turning = False
+        while lane := self._next_lane():
+            self._rotation[lane.standing].popleft()
+            lane.turn = 0
             batch = self._send(lane, now)
             self._plan(lane, now)
             if batch:
@@ -232,21 +262,63 @@ class Schedule:
 
     def done(self, batch: Batch, now: float) -> None:
         """End a batch: its parts have been put again, or have come to their end."""
-        self._flying -= 1
+        self._flying[batch.standing] -= 1
         lane = self._lanes[batch.lane]
         lane.flying -= 1
+        self._took_long[batch.lane] = now - batch.begun > _PROMPT
+        self._took_long.move_to_end(batch.lane)
+        if len(self._took_long) > _KNOWN:
+            self._took_long.popitem(last=False)
+        self._rank(lane)
         self._forget_idle(lane)
         self._plan(lane, now)
 
     def next_at(self, now: float) -> float | None:
         """Say when `pop` may have something: `now` if at once, None if not before `done` or another part."""
-        if self._flying >= self.bounds.in_all:
+        if not self._has_room(Standing.PROMPT):
             return None
-        if self._rotation:
+        if self._next_lane():
             return now
         while self._wakes and self._wakes[0][2].wake != self._wakes[0][0]:
             heappop(self._wakes)
         return max(now, self._wakes[0][0]) if self._wakes else None
+
+    def _next_lane(self) -> _Lane | None:
+        """Give the lane whose turn it is among those that have room."""
+        heads = []
+        for standing, lanes in self._rotation.items():
+            while lanes and lanes[0][1].turn != lanes[0][0]:
+                lanes.popleft()
+            if lanes and self._has_room(standing):
+                heads.append(lanes[0])
+        return min(heads, key=lambda head: head[0])[1] if heads else None
+
+    def _has_room(self, standing: Standing) -> bool:
+        """Say whether one more of that standing leaves the better ones their quarters, and they leave it room."""
+        flying = 0
+        for one in Standing:
+            flying += self._flying[one]
+            if one >= standing and flying >= -(-self.bounds.in_all * one // len(Standing)):
+                return False
+        return True
+
+    def _rank(self, lane: _Lane) -> None:
+        """Give a lane the standing that it has by now, in its rotation too."""
+        took_long = self._took_long.get(lane.name)
+        if is_for_bounces(lane.name):
+            standing = Standing.BOUNCES
+        elif lane.trouble or took_long:
+            standing = Standing.SLOW
+        else:
+            standing = Standing.NEW if took_long is None else Standing.PROMPT
+        if standing is not lane.standing:
+            lane.standing = standing
+            if lane.turn:
+                self._queue_up(lane)
+
+    def _queue_up(self, lane: _Lane) -> None:
+        lane.turn = next(self._count)
+        self._rotation[lane.standing].append((lane.turn, lane))
 
     def _send(self, lane: _Lane, now: float) -> Batch | None:
         lane.ripen(now)
@@ -256,10 +328,10 @@ class Schedule:
         for due in parts:
             del self._entries[due.waiting.part]
         lane.flying += 1
-        self._flying += 1
+        self._flying[lane.standing] += 1
         if lane.trouble and lane.flying == 1:
             lane.patience = now + self.bounds.patience
-        return Batch(lane.name, tuple(parts), lane.trouble)
+        return Batch(lane.name, tuple(parts), lane.trouble, now, lane.standing)
 
     # Lanes
 
@@ -275,6 +347,7 @@ class Schedule:
         if lane and not lane.trouble:
             lane.trouble = True
             lane.patience = now + self.bounds.patience
+            self._rank(lane)
             self._plan(lane, now)
 
     def clear(self, name: str, now: float) -> None:
@@ -282,6 +355,7 @@ class Schedule:
         lane = self._lanes.get(name)
         if lane and lane.trouble:
             lane.trouble = False
+            self._rank(lane)
             self._plan(lane, now)
 
     def take_due(self, name: str, now: float) -> list[Due]:
@@ -298,14 +372,13 @@ class Schedule:
     def _plan(self, lane: _Lane, now: float) -> None:
         """Bring a lane into the rotation, or have it woken when it may have something to send."""
         lane.ripen(now)
-        if lane.turning:
+        if lane.turn:
             return
         free = lane.free_at(now, self.bounds)
         at = None if free is None else _first(lane, free)
         if at is not None and at <= now:
             lane.wake = None
-            lane.turning = True
-            self._rotation.append(lane)
+            self._queue_up(lane)
         elif at != lane.wake:
             lane.wake = at
             if at is not None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.delivery.lanes import lane_of, speaks_of_lane, waiting_of
+from forwarder.delivery.lanes import is_for_bounces, lane_of, speaks_of_lane, waiting_of
 from forwarder.model.destination import Hop
-from forwarder.model.letter import Part
+from forwarder.model.letter import Kind, Part
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
@@ -23,6 +23,12 @@ def test_a_lane_is_the_hop_or_else_the_domain() -> None:
 def test_what_waits_is_named_by_letter_and_number() -> None:
     waiting = waiting_of(letter("a@a.test", "b@b.test"), 1)
     assert (waiting.part, waiting.lane, waiting.trusted) == (Part("id1", 1), "b.test", True)
+
+
+def test_bounces_have_lanes_of_their_own() -> None:
+    mail, dsn = (waiting_of(letter(kind=kind), 0).lane for kind in (Kind.MAIL, Kind.BOUNCE))
+    assert mail != dsn
+    assert (is_for_bounces(mail), is_for_bounces(dsn)) == (False, True)
 
 
 def local(enhanced: str) -> Outcome:

@@ -241,6 +241,51 @@ async def test_one_stuck_lane_delays_no_other() -> None:
         assert loop.carrier.most <= 4
 
 
+async def test_many_stuck_lanes_delay_no_other() -> None:
+    """As many domains of one provider that is slow: nobody knows beforehand that they are one."""
+    async with running() as loop:
+        await loop.runner.keep(letter("x@fast.test"), [UNTRIED])
+        await rest()
+        gates = {f"slow{n}.test": asyncio.Event() for n in range(300)}
+        loop.carrier.gates |= gates
+        for domain in gates:
+            await loop.runner.keep(letter(f"x@{domain}", id=domain), [UNTRIED])
+        await rest()
+        await loop.runner.keep(letter("x@fast.test", id="a"), [UNTRIED])
+        await rest()
+        assert loop.spool.state("a") is State.DELIVERED
+        loop.carrier.answer = always(DEFERRED)  # nobody had a turn
+        await loop.pass_time(30)
+        for gate in gates.values():
+            gate.set()
+            gate.clear()
+        await loop.pass_time(200)  # they are tried again, and hang again
+        assert loop.carrier.at_once == 150
+        for gate in gates.values():
+            gate.set()
+            gate.clear()
+        await loop.pass_time(1000)
+        loop.carrier.answer = always(DELIVERED)
+        assert loop.carrier.at_once == 100
+        await loop.runner.keep(letter("x@new.test", id="b"), [UNTRIED])
+        await rest()
+        assert loop.spool.state("b") is State.DELIVERED
+
+
+async def test_bounces_to_tarpits_delay_no_mail() -> None:
+    """Whoever owns many domains can have us send DSNs to all of them."""
+    async with running() as loop:
+        gates = {f"tarpit{n}.test": asyncio.Event() for n in range(300)}
+        loop.carrier.gates |= gates
+        for n, domain in enumerate(gates):
+            await loop.runner.keep(letter(id=f"x{n}", sender=f"evil@{domain}"), [REFUSED])
+        await rest()
+        assert loop.carrier.at_once == 50
+        await loop.runner.keep(letter("x@new.test", id="a"), [UNTRIED])
+        await rest()
+        assert loop.spool.state("a") is State.DELIVERED
+
+
 async def test_a_paused_destination_is_left_alone_until_its_time() -> None:
     async with running() as loop:
         loop.carrier.answer = always(ruled(DEFERRED, Fate.RETRY, Scope.DESTINATION, wait=7200.0))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from forwarder.delivery.intervals import Intervals
-from forwarder.delivery.schedule import Batch, Bounds, Schedule
+from forwarder.delivery.schedule import Batch, Bounds, Schedule, Standing
 from forwarder.model.letter import Part, Progress, State, Waiting
 
 WALL = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -92,6 +92,98 @@ def test_there_is_a_bound_in_all() -> None:
     assert one.next_at(0.0) is None
     one.done(batches[0], 0.0)
     assert len(popped(one)) == 1
+
+
+def proven(one: Schedule, lane: str, seconds: float) -> None:
+    """Let one batch of a lane take that long."""
+    put(one, waiting(f"proof of {lane}", lane=lane))
+    batch = one.pop(0.0)
+    assert batch and batch.lane == lane
+    one.done(batch, seconds)
+
+
+def crowd(one: Schedule, name: str, count: int = 300, now: float = 0.0) -> int:
+    """Let a letter be due in each of many lanes; say how many go."""
+    for n in range(count):
+        one.put(waiting(f"{name}{n}", lane=f"{name}{n}.test"), now, now)
+    return len(popped(one, now))
+
+
+def test_a_prompt_lane_finds_room_beside_any_number_of_new_ones() -> None:
+    one = schedule()
+    proven(one, "prompt.test", 5.0)
+    assert crowd(one, "new", now=5.0) == 150
+    put(one, *(waiting(f"x{n}", lane="prompt.test") for n in range(3)))
+    assert [batch.lane for batch in popped(one, 5.0)] == ["prompt.test"] * 3
+
+
+@pytest.mark.parametrize("trouble", [False, True])
+def test_a_new_lane_finds_room_beside_any_number_of_slow_ones(trouble: bool) -> None:
+    one = schedule()
+    for n in range(300):
+        proven(one, f"slow{n}.test", 0.0 if trouble else 5.1)
+    put(one, *(waiting(f"x{n}", lane=f"slow{n}.test") for n in range(300)), at=10.0)
+    for n in range(300 if trouble else 0):
+        one.trouble(f"slow{n}.test", 9.0)
+    assert len(popped(one, 10.0)) == 100
+    assert one.next_at(10.0) is None
+    put(one, waiting("y", lane="new.test"))
+    assert one.next_at(10.0) == 10.0
+    assert [batch.lane for batch in popped(one, 10.0)] == ["new.test"]
+
+
+def test_mail_finds_room_beside_any_number_of_bounces() -> None:
+    one = schedule()
+    assert crowd(one, "bounces to ") == 50
+    put(one, waiting("x", lane="slow.test"))
+    assert [batch.lane for batch in popped(one)] == ["slow.test"]
+
+
+def test_who_waits_for_room_has_it_when_a_batch_of_its_own_standing_ends() -> None:
+    one = schedule()
+    put(one, *(waiting(f"x{n}", lane=f"bounces to {n}.test") for n in range(51)))
+    batches = popped(one)
+    assert len(batches) == 50 and one.next_at(0.0) is None
+    one.done(batches[0], 0.0)
+    assert [batch.lane for batch in popped(one)] == ["bounces to 50.test"]
+
+
+def test_a_lane_that_turns_out_to_be_prompt_waits_for_nobody_else() -> None:
+    one = schedule(in_all=4)
+    put(one, waiting("first"))
+    first = one.pop(0.0)
+    assert first and crowd(one, "new", 5) == 2
+    put(one, waiting("second"))
+    assert one.pop(0.0) is None
+    one.done(first, 1.0)
+    assert sorted(batch.lane for batch in popped(one, 1.0)) == ["a.test", "new2.test"]
+
+
+def test_where_there_is_room_lanes_take_turns_whatever_their_standing() -> None:
+    one = schedule()
+    proven(one, "prompt.test", 0.0)
+    proven(one, "slow.test", 9.0)
+    for lane in ("bounces to x.test", "prompt.test", "new.test", "slow.test"):
+        put(one, waiting(f"1 {lane}", lane=lane), waiting(f"2 {lane}", lane=lane))
+    order = ["bounces to x.test", "prompt.test", "new.test", "slow.test"]
+    assert [batch.lane for batch in popped(one, 9.0)] == order * 2
+
+
+def test_a_slow_lane_has_less_at_once_until_it_is_prompt_again() -> None:
+    one = schedule()
+    proven(one, "a.test", 9.0)
+    put(one, *(waiting(f"x{n}") for n in range(30)))
+    batches = popped(one, 9.0)
+    assert len(batches) == 5
+    one.done(batches[0], 10.0)
+    assert len(popped(one, 10.0)) == 16
+
+
+def test_what_is_known_of_lanes_is_bounded() -> None:
+    one = schedule()
+    for n in range(10_050):
+        proven(one, f"{n}.test", 0.0)
+    assert len(one._took_long) == 10_000 and not one._lanes
 
 
 def test_trusted_letters_go_first_but_not_alone() -> None:
@@ -248,8 +340,12 @@ def test_with_k_lanes_due_each_has_its_turn_within_k(lanes: int, letters: int, b
     assert behind >= {entry.waiting.lane for entry in one._entries.values()}
 
 
+def lane_name(number: int) -> str:
+    return f"{number}.test" if number else "bounces to 0.test"
+
+
 class Everything(RuleBasedStateMachine):
-    """No part is lost, none is out twice, bounds hold, and in the end everything goes."""
+    """No part is lost, none is out twice, bounds hold, and in the end everything goes. Lane 0 is for bounces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,7 +362,7 @@ class Everything(RuleBasedStateMachine):
     def put(self, letter: int, number: int, lane: int, at: float) -> None:
         part = Part(f"x{letter}", number)
         if part not in self.outside:
-            one = Waiting(part, f"{lane}.test", Progress(State.QUEUED), trusted=bool(letter % 2))
+            one = Waiting(part, lane_name(lane), Progress(State.QUEUED), trusted=bool(letter % 2))
             self.one.put(one, self.now, self.now + at)
             self.inside.add(part)
 
@@ -274,7 +370,7 @@ class Everything(RuleBasedStateMachine):
     def place(self, letter: int, number: int, due: float, attempts: int) -> None:
         part = Part(f"x{letter}", number)
         if part not in self.outside:
-            self.one.place(waiting(part.id, number, f"{letter % 4}.test", attempts=attempts, due=due), self.now, WALL)
+            self.one.place(waiting(part.id, number, lane_name(letter % 4), attempts=attempts, due=due), self.now, WALL)
             self.inside.add(part)
 
     @rule(letter=st.integers(0, 8), number=st.integers(0, 2))
@@ -307,19 +403,19 @@ class Everything(RuleBasedStateMachine):
 
     @rule(lane=st.integers(0, 3), seconds=st.floats(0, 50))
     def hold(self, lane: int, seconds: float) -> None:
-        self.one.hold_lane(f"{lane}.test", self.now, self.now + seconds)
+        self.one.hold_lane(lane_name(lane), self.now, self.now + seconds)
 
     @rule(lane=st.integers(0, 3))
     def trouble(self, lane: int) -> None:
-        self.one.trouble(f"{lane}.test", self.now)
+        self.one.trouble(lane_name(lane), self.now)
 
     @rule(lane=st.integers(0, 3))
     def clear(self, lane: int) -> None:
-        self.one.clear(f"{lane}.test", self.now)
+        self.one.clear(lane_name(lane), self.now)
 
     @rule(lane=st.integers(0, 3))
     def take_due(self, lane: int) -> None:
-        taken = [due.waiting.part for due in self.one.take_due(f"{lane}.test", self.now)]
+        taken = [due.waiting.part for due in self.one.take_due(lane_name(lane), self.now)]
         assert len(set(taken)) == len(taken) and set(taken) <= self.inside
         self.inside -= set(taken)
 
@@ -330,7 +426,8 @@ class Everything(RuleBasedStateMachine):
     @invariant()
     def counts(self) -> None:
         assert set(self.one._entries) == self.inside
-        assert len(self.flying) <= 4
+        for standing in Standing:  # of four in all, each standing leaves one to each better one
+            assert sum(batch.standing <= standing for batch in self.flying) <= standing
         assert all(sum(batch.lane == one.lane for batch in self.flying) <= 2 for one in self.flying)
 
     def teardown(self) -> None:
