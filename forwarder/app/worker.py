@@ -125,9 +125,9 @@ class _Files:
             self._channel.tell(wire.BROKEN, str(error))
             raise
 
-    async def remove(self, id: str) -> None:
-        """Remove what was stored for nothing."""
-        await self._files.remove(id)
+    def remove(self, id: str) -> None:
+        """Remove soon what was stored for nothing."""
+        self._files.remove(id)
 
 
 def _built(state: bytes) -> tuple[Wanted, ssl.SSLContext]:

@@ -4,7 +4,6 @@ Contract: that of `forwarder.ports`. A parent that cannot answer raises `rpc.Rpc
 for it. Who is cancelled while asking leaves nothing behind: a late yes is given back.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -24,8 +23,8 @@ class Files(Protocol):
         """Store a content durably under a letter's id, where the parent finds it."""
         ...
 
-    async def remove(self, id: str) -> None:
-        """Remove what was stored for nothing."""
+    def remove(self, id: str) -> None:
+        """Remove soon what was stored for nothing; what cannot be removed is swept up by the parent."""
         ...
 
 
@@ -150,8 +149,7 @@ class RemoteKeeper:
         except RpcError as error:  # it may have been taken: the file stays
             raise NotKept(_UNANSWERED, str(error)) from None
         if refused is not None:
-            with contextlib.suppress(SpoolError):  # the parent sweeps up what nobody needs
-                await self._files.remove(id)
+            self._files.remove(id)
             raise NotKept(*refused)
 
     def settled(self, part: Part, outcome: Outcome) -> None:

@@ -130,7 +130,7 @@ class Files:
             self.stored[id] = b"".join(content.chunks())
         return content
 
-    async def remove(self, id: str) -> None:
+    def remove(self, id: str) -> None:
         del self.stored[id]
 
 

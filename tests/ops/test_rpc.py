@@ -316,10 +316,6 @@ class _Stored(MemoryContent):
         super().__init__(b"")
         self.size, self.eight_bit, self._digest = sheet.size, sheet.eight_bit, sheet.digest
 
-    @property
-    def digest(self) -> bytes:
-        return self._digest
-
 
 def test_a_sheet_has_all_that_a_letter_has() -> None:
     letter = {field.name for field in (*fields(Letter), *fields(Outgoing))} - {"message", "content"}
