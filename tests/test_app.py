@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from forwarder.app import Service, Unready, open_sockets, read
+from forwarder.app import Service, Unready, custody, open_sockets, read
 from forwarder.app.crew import Alone
 from forwarder.app.front import Front
+from forwarder.delivery.runner import Runner
+from forwarder.ports import SpoolError
 from tests.fakes import RecordingLog
 
 RULES = "[ours.example]\nme -> me@inbox.example\n"
@@ -153,3 +155,23 @@ async def test_a_rules_file_that_shrank_is_loaded_only_by_force(path: Path) -> N
         assert (await service.reload_rules({"force": True}))["ok"]
         assert front(service).gateway.rules.total == 1
         assert log.named("reload")[-1]["removed"] == 20
+
+
+async def test_a_queue_that_cannot_be_read_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custody, "_AGAIN", 0.0)
+    loads, loaded = [0], asyncio.Event()
+    start = Runner.start
+
+    async def at_the_third_time(runner: Runner) -> None:
+        loads[0] += 1
+        if loads[0] < 3:
+            raise SpoolError("the disk is away")
+        await start(runner)
+        loaded.set()
+
+    monkeypatch.setattr(Runner, "start", at_the_third_time)
+    async with running(path) as (_, log):
+        await asyncio.wait_for(loaded.wait(), 30)
+    texts = [str(alert["text"]) for alert in log.named("alert") if "loaded" in str(alert["text"])]
+    assert len(texts) == 2
+    assert "the disk is away" in texts[0]

@@ -15,35 +15,30 @@ import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from random import Random, SystemRandom
+from random import Random
 
+from forwarder.app.assembly import Assembly
 from forwarder.app.settings import (
-    courier_settings,
     pacing_settings,
     resolver_of,
     runner_settings,
-    session_settings,
     settlement_settings,
     spool_settings,
 )
 from forwarder.app.wanted import Unready, Wanted
 from forwarder.config import Config
 from forwarder.delivery.classify import provider_of
-from forwarder.delivery.courier import CutThroughCourier, Surroundings
 from forwarder.delivery.ledger import LocalLedger
 from forwarder.delivery.pacer import LocalPacer
 from forwarder.delivery.pacing import Pacing
 from forwarder.delivery.queue_desk import Desktop, QueueDesk
 from forwarder.delivery.runner import Runner
-from forwarder.delivery.settings import CourierSettings
 from forwarder.delivery.settlement import Settlement, SettlementSettings
 from forwarder.listener.limits import Admission
 from forwarder.model.address import Address
 from forwarder.model.destination import Destination
 from forwarder.model.letter import Letter
 from forwarder.model.message import Outgoing
-from forwarder.net.dialer import TcpDialer
-from forwarder.ops.addresses import own_addresses
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.control import Handler
 from forwarder.ops.wire import Ports
@@ -60,6 +55,7 @@ from forwarder.spool.store import EmbeddedSpool
 _WATCH = 5.0  # seconds between two looks at the disk
 _WRITE = 60.0  # seconds between two records of what pacing has learnt
 _SWEEP = 3600.0
+_AGAIN = 60.0  # seconds until a queue that could not be read is read again
 _CLOSING = 5.0  # seconds for idle connections to be closed
 _PACING = b"pacing"  # the key in the spool
 
@@ -71,10 +67,10 @@ class Custody:
         self, wanted: Wanted, admission: Admission, listening: Sequence[tuple[str, int]], log: EventLog
     ) -> None:
         self._wanted = wanted
-        self._listening = listening
         self._log = log
         self._clock = SystemClock()
         self._resolver = resolver_of(wanted.config, self._clock)
+        self._assembly = Assembly(self._clock, self._resolver, listening, log)
         self._admission = admission
         self._tasks: list[asyncio.Task[None]] = []
         self.spool: EmbeddedSpool
@@ -104,16 +100,7 @@ class Custody:
         self._pacing = Pacing(pacing_settings(config), provider_of)
         self._pacing.load((await self.spool.memories()).get(_PACING, b""), self._clock.monotonic())
         self._pacer = LocalPacer(self._pacing, self._clock)
-        surroundings = Surroundings(
-            resolver=self._resolver,
-            dialer=TcpDialer(),
-            clock=self._clock,
-            randomness=Random(),  # noqa: S311 - spreads load; the system's is dear between threads
-            ledger=self._ledger,
-            pacer=self._pacer,
-            log=log,
-        )
-        self._courier = CutThroughCourier(self._courier_settings(config), surroundings)
+        self._courier = self._assembly.courier(config, self._ledger, self._pacer)
         self._settlement = Settlement(
             self._settlement_settings(config),
             self._clock,
@@ -143,13 +130,17 @@ class Custody:
             self._start(work)
 
     async def _deliver(self) -> None:
-        try:
-            await self._load()
-        except SpoolError as error:  # of a database that is broken: nothing is accepted either
-            self._log.event("alert", component="spool", text=f"the queue could not be loaded: {error}")
+        if not await self._load():
+            self._start(self._load_again())  # meanwhile what comes in is delivered
         await self.runner.run()
 
-    async def _load(self) -> None:
+    async def _load_again(self) -> None:
+        loaded = False
+        while not loaded:
+            await asyncio.sleep(_AGAIN)
+            loaded = await self._load()
+
+    async def _load(self) -> bool:
         """Take up the queue, without the garbage collector: it would look through all of it again and again.
 
         What has been loaded stays, and has no cycles: no later collection looks at it, which with 100,000 parts would
@@ -160,9 +151,14 @@ class Custody:
         try:
             await self.runner.start()
             gc.freeze()
+        except SpoolError as error:
+            text = f"the queue could not be loaded, and is tried again in {_AGAIN:g} s: {error}"
+            self._log.event("alert", component="spool", text=text)
+            return False
         finally:
             if collecting:
                 gc.enable()
+        return True
 
     def on_watch(self, told: Callable[[], None]) -> None:
         """Have somebody called whenever it may have changed whether there is room."""
@@ -179,7 +175,7 @@ class Custody:
         config = wanted.config
         self._wanted = wanted
         self._gateway = self._gateway_of(wanted)
-        self._courier.reconfigure(self._courier_settings(config))
+        self._courier.reconfigure(self._assembly.courier_settings(config))
         self._settlement.settings = self._settlement_settings(config)
         self.runner.reconfigure(runner_settings(config, self.spool.refusal))
         self._pacing.reconfigure(pacing_settings(config), self._clock.monotonic())
@@ -201,9 +197,6 @@ class Custody:
         await self._write()
         await self.spool.close()
 
-    def _courier_settings(self, config: Config) -> CourierSettings:
-        return courier_settings(config, own_addresses(self._listening))
-
     def _settlement_settings(self, config: Config) -> SettlementSettings:
         return replace(settlement_settings(config, self._where, self._signed), rework=self._reworked)
 
@@ -215,19 +208,7 @@ class Custody:
 
     def _gateway_of(self, wanted: Wanted) -> Gateway:
         """Give what finds out where an address leads, as sessions do."""
-        return Gateway(
-            settings=session_settings(wanted.config),
-            rules=wanted.rules,
-            srs=wanted.srs,
-            courier=self._courier,
-            keeper=self.runner,
-            resolver=self._resolver,
-            limiter=self.ports.limiter,
-            clock=self._clock,
-            randomness=SystemRandom(),
-            log=self._log,
-            signing=wanted.signing,
-        )
+        return self._assembly.gateway(wanted, self._courier, self.runner, self.ports.limiter)
 
     def _signed(self, message: Outgoing) -> Outgoing:
         return sign_own(self._gateway, message)

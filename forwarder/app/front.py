@@ -14,19 +14,16 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random, SystemRandom
 
-from forwarder.app.settings import courier_settings, listener_limits, resolver_of, session_settings
+from forwarder.app.assembly import Assembly
+from forwarder.app.settings import listener_limits, resolver_of
 from forwarder.app.wanted import Unready, Wanted
 from forwarder.auth.dmarc.organisation import public_organisation
 from forwarder.config import Config
-from forwarder.delivery.courier import CutThroughCourier, Surroundings
 from forwarder.delivery.settings import CourierSettings
 from forwarder.listener.protocol import ListenerOptions, TlsSource
 from forwarder.listener.server import Listener
 from forwarder.model.envelope import Peer
-from forwarder.net.dialer import TcpDialer
-from forwarder.ops.addresses import own_addresses
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.wire import Ports
 from forwarder.ports import EventLog
@@ -54,20 +51,11 @@ class Front:
     ) -> None:
         config = wanted.config
         self._ports = ports
-        self._listening = listening
         self._log = log
         self._clock = SystemClock()
         self._resolver = resolver_of(config, self._clock)
-        surroundings = Surroundings(
-            resolver=self._resolver,
-            dialer=TcpDialer(),
-            clock=self._clock,
-            randomness=Random(),  # noqa: S311 - spreads load; the system's is dear between threads
-            ledger=ports.ledger,
-            pacer=ports.pacer,
-            log=log,
-        )
-        self._courier = CutThroughCourier(self._courier_settings(config), surroundings)
+        self._assembly = Assembly(self._clock, self._resolver, listening, log)
+        self._courier = self._assembly.courier(config, ports.ledger, ports.pacer)
         self._ready = self.prepare(wanted, tls)
         self._listener = Listener(self._converse, self._ready.options, ports.doorkeeper)
 
@@ -94,20 +82,8 @@ class Front:
     def prepare(self, wanted: Wanted, tls: TlsSource) -> Ready:
         """Build everything that another state needs; raise `Unready`. May run in a thread."""
         config = wanted.config
-        gateway = Gateway(
-            settings=session_settings(config),
-            rules=wanted.rules,
-            srs=wanted.srs,
-            courier=self._courier,
-            keeper=self._ports.keeper,
-            resolver=self._resolver,
-            limiter=self._ports.limiter,
-            clock=self._clock,
-            randomness=SystemRandom(),
-            log=self._log,
-            signing=wanted.signing,
-        )
-        return Ready(gateway, self._options(config, tls), self._courier_settings(config))
+        gateway = self._assembly.gateway(wanted, self._courier, self._ports.keeper, self._ports.limiter)
+        return Ready(gateway, self._options(config, tls), self._assembly.courier_settings(config))
 
     def adopt(self, ready: Ready) -> None:
         """Put a state in force, for clients that connect from now on."""
@@ -127,9 +103,6 @@ class Front:
 
     def _converse(self, peer: Peer) -> Session:
         return Session(self._ready.gateway, peer)
-
-    def _courier_settings(self, config: Config) -> CourierSettings:
-        return courier_settings(config, own_addresses(self._listening))
 
     def _options(self, config: Config, tls: TlsSource) -> ListenerOptions:
         spill = config.state_dir / "incoming"

@@ -1,7 +1,7 @@
 """Thousands of seeds in processes of their own, and the simulation's own promises.
 
-FORWARDER_SIMULATION_SEEDS says how many seeds, 10,000 where it is not set. A broken one prints the command that shows it
-again.
+FORWARDER_SIMULATION_SEEDS says how many seeds, 10,000 where it is not set. A broken one prints the command that shows
+it again.
 """
 
 import asyncio
