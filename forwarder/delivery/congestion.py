@@ -12,6 +12,9 @@ _WORDS = re.compile(
     r"too many (\w+ ){0,3}(connections|sessions|messages)|rate.?limit|throttl|slow(er|ing)? down|too (fast|quickly)",
     re.I,
 )
+# Of how many there are at once; Postfix says "Connection rate limit exceeded" of the other.
+_AT_ONCE = re.compile(r"too many (\w+ ){0,3}(connections|sessions)", re.I)
+_IN_TIME = re.compile(r"\brates?\b|throttl|slow(er|ing)? down|too (fast|quickly)|\b(per|in the last|within)\b", re.I)
 _READ = 1000  # characters
 _WIDE = (Scope.ADDRESS, Scope.DESTINATION)
 
@@ -26,6 +29,12 @@ def throttles(outcome: Outcome) -> bool:
     if ruling.scope not in _WIDE or ruling.fate is not Fate.RETRY:
         return False
     return ruling.pause > 0 or _congested(outcome.reply)
+
+
+def is_of_connections(outcome: Outcome) -> bool:
+    """Say of an outcome that throttles whether it speaks of connections at once, and of nothing else."""
+    said = outcome.reply.text[:_READ]
+    return _AT_ONCE.search(said) is not None and _IN_TIME.search(said) is None
 
 
 def is_lesson(ruling: Ruling, *, secure: bool, apart: bool, ipv4: bool) -> bool:

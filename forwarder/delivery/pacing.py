@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from forwarder.delivery.congestion import is_lesson, throttles
+from forwarder.delivery.congestion import is_lesson, is_of_connections, throttles
 from forwarder.delivery.pacing_state import KeptFlow, KeptPause, KeptPeer, State, decoded, encoded
 from forwarder.delivery.pauses import DAY, Pause, held
 from forwarder.delivery.providers import PacingSettings, Provider
@@ -337,14 +337,25 @@ class Pacing:
         pause = None if smooth else self._obey(ended, outcomes, now)
         if ended.begun >= flow.since:
             if pause is not None:
-                flow.window.throttled(max(ended.beside, flow.window.used + 1))
-                flow.rate.throttled(now, pause)
-                flow.since = now
+                self._slow_down(ended, outcomes, pause, now)
             elif any(outcome.remote for outcome in outcomes):
                 flow.window.succeeded()
         if self._restraints.any:
             self._restraints.succeeded(ended.told(outcomes))
             self._narrow(flow.peer, now)
+
+    def _slow_down(self, ended: _Open, outcomes: Sequence[Outcome], pause: float, now: float) -> None:
+        """Send less at once, and unless it is only that which is too much, more slowly."""
+        flow = ended.flow
+        beside = max(ended.beside, flow.window.used + 1)
+        of_connections = all(is_of_connections(outcome) for outcome in outcomes if throttles(outcome))
+        limited = pause or flow.rate.known(now)
+        if limited or not of_connections or not flow.window.crowded(beside):
+            flow.window.throttled(beside)
+            flow.rate.throttled(now, pause)
+        else:
+            flow.rate.measure_anew()
+        flow.since = now
 
     def _obey(self, ended: _Open, outcomes: Sequence[Outcome], now: float) -> float | None:
         """Do as the rulings say; where we were throttled give the pause for it in seconds, 0 if there is none."""

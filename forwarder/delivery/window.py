@@ -1,7 +1,10 @@
 """How many turns at once, and how many a second: what one provider bears from one of our addresses. Pure.
 
 `Window` counts turns at once: +1 for each window of successes, ×0.7 when the provider throttles, back to 1 after a
-pause. From one below the number at which it throttled it grows ten times slower.
+pause. From one below the number at which it throttled it grows ten times slower. A provider that speaks of connections
+at once, and of nothing else, has told that number: then the window is one below it, and grows the slower the more often
+that was so, down to a fiftieth. If one connection alone is too many for it, or fewer are again at once, it means the
+rate.
 
 `Rate` is unlimited until the provider throttles. From then on it is a curve over `u`, the time that was spent sending
 near the limit, in units of `patience`:
@@ -25,6 +28,8 @@ from dataclasses import dataclass, field
 
 _SHRINK = 0.7  # of a window
 _SLOWER = 0.1  # growth of a window that was too wide before
+_STEADY = 5  # times
+_IN_VAIN = 3  # times
 _HAIR = 1e-9  # so that three thirds are one
 
 _TOP = 0.97  # of the ceiling
@@ -48,6 +53,9 @@ class Window:
     most: int
     used: int = 0
     peak: float = 0.0  # 0: never yet
+    met: int = 0  # how often in a row that number of connections was found too many, up to `_STEADY`
+    calm: int = 0  # successes since it was too wide
+    vain: int = 0  # times in a row that fewer connections did not help
 
     @property
     def room(self) -> bool:
@@ -56,15 +64,29 @@ class Window:
 
     def succeeded(self) -> None:
         """Grow, by one for each window of successes; not while less than half of it is made use of."""
+        self.calm += 1
         if self.width >= self.most or 2 * (self.used + 1) < int(self.width):
             return
-        speed = _SLOWER if self.peak and self.width >= self.peak - 1 else 1.0
+        speed = _SLOWER / max(1, self.met) if self.peak and self.width >= self.peak - 1 else 1.0
         self.width = min(float(self.most), self.width + speed / int(self.width) + _HAIR)
 
     def throttled(self, beside: int) -> None:
         """Shrink; `beside` is how many there were, the one that was refused among them."""
-        self.peak = float(max(beside, 2))
+        self.peak, self.met, self.calm = float(max(beside, 2)), 0, 0
         self.width = max(1.0, _SHRINK * min(self.width, beside))
+
+    def crowded(self, beside: int) -> bool:
+        """Shrink to below the number at which the provider found the connections too many.
+
+        Say whether that can be: not if there was one alone, or if fewer were too many again and again.
+        """
+        self.vain = 1 if self.calm >= 2 * self.width else self.vain + 1
+        if beside < 2 or self.vain > _IN_VAIN:
+            return False
+        self.met = min(self.met + 1, _STEADY) if beside >= self.peak - 1 > 0 else 1
+        fewer = beside - 1.0 if self.vain == 1 else _SHRINK * beside
+        self.calm, self.peak, self.width = 0, float(beside), max(1.0, min(self.width, fewer))
+        return True
 
     def begin_again(self) -> None:
         """Go back to one at a time."""
@@ -79,7 +101,7 @@ class Rate:
     floor: float = 0.0
     patience: float = 0.0
     spent: float = 0.0  # seconds sent near the limit
-    cut: float = 0.0  # when it throttled last
+    cut: float = 0.0  # when it throttled last; 0: never
     due: float = 0.0  # when the next turn may begin
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=_SEEN))
 
@@ -91,6 +113,14 @@ class Rate:
         if u <= 1:
             return top - (top - self.floor) * (1 - u) ** 3
         return float(top + _BEYOND * self.ceiling * (u - 1) ** 3)
+
+    def known(self, now: float) -> bool:
+        """Say whether the provider has limited the rate of late."""
+        return self.cut > 0 and now - self.cut <= _DAY
+
+    def measure_anew(self) -> None:
+        """Count only turns from now on: what went before was held up by something else."""
+        self._begun.clear()
 
     def begin(self, now: float) -> None:
         """Count a turn that begins."""
