@@ -26,12 +26,10 @@ from forwarder.delivery.settlement import Settled, Settlement, bare
 from forwarder.delivery.underway import Underway
 from forwarder.model.letter import Change, Kind, Letter, Part, Query, State
 from forwarder.model.message import Outgoing
-from forwarder.model.outcome import Outcome, Verdict
-from forwarder.model.reply import Reply
+from forwarder.model.outcome import LOCAL_FAULT, Outcome, Verdict
 from forwarder.ports import Clock, Damaged, EventLog, Spool, SpoolError
 
 _TOGETHER = 100  # letters that share a probe's outcome in one step
-_BROKEN = Outcome(Verdict.DEFERRED, Reply(451, "4.3.0", "the message could not be handed on for a local reason"))
 
 
 class Carrier(Protocol):
@@ -169,7 +167,7 @@ class Attempts:
             outcomes = await self._carrier.carry(message)
         except Exception as error:  # noqa: BLE001,RUF100 - the others go on, and these are tried again
             self._log.event("alert", id=message.id, reason=f"the attempt failed: {type(error).__name__}: {error}")
-            outcomes = [_BROKEN] * len(numbers)
+            outcomes = [LOCAL_FAULT] * len(numbers)
         known = zip(numbers, outcomes, strict=True)
         tried = {number: outcome for number, outcome in known if outcome.verdict is not Verdict.UNTRIED}
         if tried:  # the rest goes back as it was

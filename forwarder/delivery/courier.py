@@ -33,7 +33,7 @@ from forwarder.delivery.turns import Turns
 from forwarder.model.envelope import Recipient
 from forwarder.model.headers import split_header
 from forwarder.model.message import Delivery, Outgoing
-from forwarder.model.outcome import Outcome, Verdict
+from forwarder.model.outcome import LOCAL_FAULT, Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
 from forwarder.ports import Clock, Dialer, EventLog, Ledger, Pacer, Randomness, Resolver
@@ -52,7 +52,6 @@ _BUSY = Outcome(Verdict.DEFERRED, Reply(451, "4.4.5", "too many connections to t
 _UNDER_WAY = Ruling("under way", Scope.MESSAGE, Fate.NEVER_QUEUE)
 _UNBEGUN = Outcome(Verdict.UNTRIED, Reply(451, "4.3.2", "the gateway is shutting down"))
 _CLOSING = Outcome(Verdict.DEFERRED, Reply(451, "4.3.2", "the gateway is shutting down"))
-_BROKEN = Outcome(Verdict.DEFERRED, Reply(451, "4.3.0", "the message could not be handed on for a local reason"))
 
 
 @dataclass(eq=False, slots=True)
@@ -258,7 +257,7 @@ class CutThroughCourier:
         try:
             await self._attempt(job).run()
         except Exception as error:  # noqa: BLE001,RUF100 - whatever it is, the recipients have to be told
-            otherwise = _BROKEN
+            otherwise = LOCAL_FAULT
             job.log.event("alert", reason=f"the attempt failed: {type(error).__name__}: {error}")
         finally:
             for promise in job.promises:

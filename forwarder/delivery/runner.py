@@ -19,6 +19,7 @@ from forwarder.delivery.lanes import waiting_of
 from forwarder.delivery.schedule import Bounds, Due, Schedule
 from forwarder.delivery.settlement import Settlement
 from forwarder.model.address import Address
+from forwarder.model.faults import NO_ROOM, NOT_STORED
 from forwarder.model.letter import Kind, Letter, Part, Query, State, Waiting
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
@@ -27,8 +28,6 @@ from forwarder.ports import Clock, EventLog, NotKept, Spool, SpoolError, SpoolFu
 _AT_ONCE = 500  # parts that are placed before others have their turn
 _LONGEST_SLEEP = 30.0  # seconds: a machine that was suspended is noticed after this
 _HELD = Query(states=frozenset((State.HELD,)))
-_FULL = Reply(452, "4.3.1", "Insufficient system storage: try again later")  # RFC 3463 3.4
-_FAULT = Reply(451, "4.3.0", "The message could not be stored: try again later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +177,9 @@ class Runner:
         try:
             await self._spool.store(letters)
         except SpoolFull as error:
-            raise NotKept(_FULL, f"the spool is full: {error}") from error
+            raise NotKept(NO_ROOM, f"the spool is full: {error}") from error
         except SpoolError as error:
-            raise NotKept(_FAULT, f"the spool failed: {error}") from error
+            raise NotKept(NOT_STORED, f"the spool failed: {error}") from error
         self._attempts.recorder.worked()
 
     def settled(self, part: Part, outcome: Outcome) -> None:

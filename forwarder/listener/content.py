@@ -14,15 +14,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from forwarder.model.faults import NO_ROOM, NOT_STORED
 from forwarder.model.message import Content, MemoryContent
-from forwarder.model.reply import Reply
 
 IN_MEMORY = 1 << 20
 _PIECE = 1 << 16
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
-NO_ROOM = Reply(452, "4.3.1", "There is no room for the message now: try again later")
-DISK_FAILED = Reply(451, "4.3.0", "The message could not be stored: try again later")
 
 
 class NoRoom(Exception):  # noqa: N818 - it says what is the matter
@@ -30,7 +28,7 @@ class NoRoom(Exception):  # noqa: N818 - it says what is the matter
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"content could not be stored: {error.strerror}")
-        self.reply = NO_ROOM if error.errno in _FULL else DISK_FAILED
+        self.reply = NO_ROOM if error.errno in _FULL else NOT_STORED
 
 
 class Receiver:

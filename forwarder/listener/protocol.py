@@ -30,12 +30,12 @@ from forwarder.listener.intake import Cut, Intake
 from forwarder.listener.limits import TOO_MANY, Door, ListenerLimits, canonical_address
 from forwarder.listener.proxy import read_proxy_header
 from forwarder.model.envelope import Peer, Tls
+from forwarder.model.faults import INTERNAL
 from forwarder.model.message import Content
 from forwarder.model.reply import Reply
 from forwarder.smtp.replies import encode
 
 EARLY = Reply(554, "5.5.0", "Wait for the greeting before you send", close=True)  # RFC 5321 3.1
-INTERNAL = Reply(451, "4.3.0", "Something went wrong here: try again later")
 NO_SESSION = Reply(421, "4.3.0", "Something went wrong here: try again later", close=True)
 IDLE = Reply(421, "4.4.2", "Nothing came for too long", close=True)
 SESSION_OVER = Reply(421, "4.7.0", "The session has lasted too long: connect again", close=True)

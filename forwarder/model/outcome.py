@@ -35,3 +35,6 @@ class Outcome:
     ruling: Ruling | None = None
     wait: float = 0.0
     notifies: bool = False
+
+
+LOCAL_FAULT = Outcome(Verdict.DEFERRED, Reply(451, "4.3.0", "the message could not be handed on for a local reason"))

@@ -7,6 +7,7 @@ for it. Who is cancelled while asking leaves nothing behind: a late yes is given
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from forwarder.model.faults import INTERNAL, NO_ROOM
 from forwarder.model.letter import Letter, Part
 from forwarder.model.message import Content
 from forwarder.model.outcome import Outcome
@@ -26,10 +27,6 @@ class Files(Protocol):
     def remove(self, id: str) -> None:
         """Remove soon what was stored for nothing; what cannot be removed is swept up by the parent."""
         ...
-
-
-_FULL = Reply(452, "4.3.1", "There is no room for the message now: try again later")
-_UNANSWERED = Reply(451, "4.3.0", "Something went wrong here: try again later")
 
 
 class RemoteDoorkeeper:
@@ -141,13 +138,13 @@ class RemoteKeeper:
         try:
             stored = await self._files.write(id, letter.message.content)
         except SpoolFull as error:
-            raise NotKept(_FULL, str(error)) from error
+            raise NotKept(NO_ROOM, str(error)) from error
         except SpoolError as error:
-            raise NotKept(_UNANSWERED, str(error)) from error
+            raise NotKept(INTERNAL, str(error)) from error
         try:
             refused = await self._channel.call(wire.KEEP, (wire.sheet_of(letter, stored), tuple(outcomes)))
         except RpcError as error:  # it may have been taken: the file stays
-            raise NotKept(_UNANSWERED, str(error)) from None
+            raise NotKept(INTERNAL, str(error)) from None
         if refused is not None:
             self._files.remove(id)
             raise NotKept(*refused)

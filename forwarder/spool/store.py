@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from forwarder.model.faults import NO_ROOM, NOT_STORED
 from forwarder.model.letter import Change, Letter, Part, Query, Waiting
 from forwarder.model.reply import Reply
 from forwarder.ports import Clock, Damaged, EventLog, SpoolError, SpoolFull
@@ -37,8 +38,6 @@ from forwarder.spool.room import Room, SpoolSettings
 
 T = TypeVar("T")
 
-NO_ROOM = Reply(452, "4.3.1", "There is no room for the message now: try again later")
-BROKEN = Reply(451, "4.3.0", "The message could not be stored: try again later")
 _PARTS = 500  # that `waiting` reads before others have their turn
 _HOUR = 3600.0
 _DEFAULTS = SpoolSettings()
@@ -202,7 +201,7 @@ class EmbeddedSpool:
     def refusal(self) -> Reply | None:
         """Say why no message can be taken now; None while all is well. As of the latest `watch`."""
         if self._halted or self._database.broken:
-            return BROKEN
+            return NOT_STORED
         return NO_ROOM if self._short else None
 
     async def watch(self) -> None:

@@ -102,7 +102,9 @@ async def test_a_dsn_is_sent_at_once() -> None:
         assert dsn.sender is None and str(dsn.deliveries[0].destination.address) == "writer@stranger.test"
 
 
-@pytest.mark.parametrize(("error", "reply"), [(SpoolFull("no room"), "452 4.3.1"), (SpoolError("broken"), "451 4.3.0")])
+@pytest.mark.parametrize(
+    ("error", "reply"), [(SpoolFull("a table is full"), "452 4.3.1"), (SpoolError("broken"), "451 4.3.0")]
+)
 async def test_what_cannot_be_stored_is_not_kept(error: Exception, reply: str) -> None:
     async with running() as loop:
         loop.spool.fail("store", error)
@@ -384,7 +386,7 @@ async def test_two_destinations_of_one_address_that_fail_at_once_make_one_dsn() 
 async def test_an_outcome_that_cannot_be_recorded_is_kept_and_nothing_is_sent_twice() -> None:
     async with running() as loop:
         await loop.runner.keep(letter(), [UNTRIED])
-        loop.spool.fail("store", SpoolFull("no room"))
+        loop.spool.fail("store", SpoolFull("a table is full"))
         await loop.pass_time(2 * DAY)
         assert loop.carrier.ids == ["id1"]
         assert len(loop.log.named("alert")) == 1

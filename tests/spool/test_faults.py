@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.model.faults import NO_ROOM, NOT_STORED
 from forwarder.model.letter import Change, Letter, Progress, Query, State
 from forwarder.model.message import MemoryContent
 from forwarder.ports import SpoolError, SpoolFull
 from forwarder.spool.faults import SpoolBroken, SpoolRefused
-from forwarder.spool.store import BROKEN, NO_ROOM
 from tests.fakes import RecordingLog
 from tests.spool.material import (
     DELIVERED,
@@ -53,7 +53,7 @@ async def test_storing_is_whole_or_not_at_all(tmp_path: Path, error: int, on: bo
         disk.heal()
         if injected == "sync":
             assert isinstance(raised, SpoolBroken)
-            assert spool.refusal() == BROKEN
+            assert spool.refusal() == NOT_STORED
         elif raised is not None:
             assert isinstance(raised, SpoolFull) == (error == errno.ENOSPC)
             assert spool.refusal() is None
@@ -177,7 +177,7 @@ async def test_after_a_failed_fsync_nothing_is_accepted(tmp_path: Path, which: i
         with pytest.raises(SpoolBroken):
             await spool.store([letter(4)])
     assert "sync" not in disk.steps
-    assert spool.refusal() == BROKEN
+    assert spool.refusal() == NOT_STORED
     assert len(log.named("alert")) == 1
     await spool.store([], [Change(part(1), DELIVERED)])  # the database is sound, and outcomes matter
     await spool.close()
@@ -200,7 +200,7 @@ async def test_a_worker_whose_fsync_failed_never_tries_again(tmp_path: Path) -> 
     with pytest.raises(SpoolBroken):
         await spool.files.write(number(3), MemoryContent(b"x"))
     spool.halt("a worker said so")
-    assert spool.refusal() == BROKEN
+    assert spool.refusal() == NOT_STORED
     await spool.close()
 
 
@@ -218,7 +218,7 @@ async def test_a_failed_commit_ends_everything(tmp_path: Path, afterwards: bool)
     for call in (spool.store([letter(3)]), spool.store([], [Change(part(1), DELIVERED)]), spool.lease([part(1)])):
         with pytest.raises(SpoolBroken):
             await call
-    assert spool.refusal() == BROKEN
+    assert spool.refusal() == NOT_STORED
     assert len(log.named("alert")) == 1
     await spool.close()
     spool = await opened(tmp_path, log)
@@ -239,7 +239,7 @@ async def test_an_error_of_the_disk_within_a_transaction_ends_everything(tmp_pat
     disk.connection.failing = statement
     with pytest.raises(SpoolBroken):
         await spool.store([letter(1)])
-    assert spool.refusal() == BROKEN
+    assert spool.refusal() == NOT_STORED
     await spool.close()
     spool = await opened(tmp_path)
     assert await spool.find(Query()) == []
@@ -257,7 +257,7 @@ async def test_a_failed_checkpoint_ends_everything(tmp_path: Path) -> None:
         except SpoolBroken:
             break
     assert n == 200
-    assert spool.refusal() == BROKEN
+    assert spool.refusal() == NOT_STORED
     assert len(log.named("alert")) == 1
     await spool.close()
 

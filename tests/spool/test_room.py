@@ -3,9 +3,9 @@
 import errno
 from pathlib import Path
 
+from forwarder.model.faults import NO_ROOM
 from forwarder.spool.disk import Space
 from forwarder.spool.room import SpoolSettings
-from forwarder.spool.store import NO_ROOM
 from tests.fakes import RecordingLog
 from tests.spool.material import FailingDisk, opened
 
