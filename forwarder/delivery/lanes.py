@@ -1,6 +1,6 @@
 """Which lane a delivery goes in, and when an outcome speaks of the whole lane. Pure."""
 
-from forwarder.model.letter import Kind, Letter, Part, Waiting
+from forwarder.model.letter import Letter, Part, Waiting, lane_named
 from forwarder.model.message import Delivery
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.ruling import Scope
@@ -9,7 +9,6 @@ from forwarder.model.ruling import Scope
 # is ours, and not a connection that broke (4.4.2), which may be the message's doing.
 _UNREACHABLE = frozenset(("4.4.1", "4.4.3", "4.4.4"))
 _WIDE = frozenset((Scope.DESTINATION, Scope.ADDRESS))
-_BOUNCES = "bounces to "  # no domain and no hop begins so
 
 
 def lane_of(delivery: Delivery) -> str:
@@ -20,15 +19,8 @@ def lane_of(delivery: Delivery) -> str:
 def waiting_of(letter: Letter, number: int) -> Waiting:
     """Give what a schedule needs to know of one part."""
     message = letter.message
-    lane = lane_of(message.deliveries[number])
-    if letter.kind is Kind.BOUNCE:
-        lane = _BOUNCES + lane
+    lane = lane_named(lane_of(message.deliveries[number]), letter.kind)
     return Waiting(Part(message.id, number), lane, letter.progress[number], message.authenticated)
-
-
-def is_for_bounces(lane: str) -> bool:
-    """Say whether a lane has our DSNs: where they go strangers choose, so they have a lane of their own."""
-    return lane.startswith(_BOUNCES)
 
 
 def speaks_of_lane(outcome: Outcome) -> bool:

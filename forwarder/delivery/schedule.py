@@ -30,8 +30,7 @@ from itertools import count
 from math import inf
 
 from forwarder.delivery.intervals import Intervals
-from forwarder.delivery.lanes import is_for_bounces
-from forwarder.model.letter import Part, Waiting
+from forwarder.model.letter import Part, Waiting, is_for_bounces
 
 _TRUSTED_TURNS = 3  # in a row, before one of the others
 _SLACK = 64  # entries taken out that a lane may keep in its heap before it is cleaned

@@ -18,6 +18,22 @@ class Kind(Enum):
     NOTICE = "notice"  # of ours to the postmaster
 
 
+_BOUNCES = "bounces to "  # no domain and no hop begins so
+
+
+def lane_named(leads_to: str, kind: Kind) -> str:
+    """Name the lane of a delivery by its explicit hop, or else its domain.
+
+    Our DSNs have lanes of their own: strangers choose where they go.
+    """
+    return _BOUNCES + leads_to if kind is Kind.BOUNCE else leads_to
+
+
+def is_for_bounces(lane: str) -> bool:
+    """Say whether a lane has our DSNs."""
+    return lane.startswith(_BOUNCES)
+
+
 class State(Enum):
     """Where one part stands. Only QUEUED and HELD parts need the message any more."""
 
@@ -89,7 +105,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a schedule needs to know of a QUEUED part. `lane` is its explicit hop, or else its domain, as text."""
+    """What a schedule needs to know of a QUEUED part. `lane` is as `lane_named` gives it."""
 
     part: Part
     lane: str

@@ -16,7 +16,7 @@ import msgspec
 from forwarder.model.address import Address, AddressError, parse_mailbox
 from forwarder.model.destination import Destination, Hop
 from forwarder.model.envelope import MailOptions, RcptOptions
-from forwarder.model.letter import Kind, Letter, Part, Progress, State, Waiting
+from forwarder.model.letter import Kind, Letter, Part, Progress, State, Waiting, lane_named
 from forwarder.model.message import Content, Delivery, Outgoing
 
 VERSION = 1
@@ -49,7 +49,7 @@ SELECT_PARTS = f"{_PARTS} WHERE parts.letter = ? ORDER BY parts.number"
 SELECT_PARTS_TOGETHER = f"{_PARTS} WHERE parts.letter IN {_IDS} ORDER BY parts.letter, parts.number"
 PROGRESS = "letter, number, state, due, attempts, waited, reply, relay, untold, noticed, progress_checksum"
 _WAITING = (
-    f"SELECT parts.{PROGRESS.replace(', ', ', parts.')}, destination, via, letters.authenticated"  # noqa: S608
+    f"SELECT parts.{PROGRESS.replace(', ', ', parts.')}, destination, via, letters.authenticated, letters.kind"  # noqa: S608
     " FROM parts LEFT JOIN letters ON letters.id = parts.letter"
 )
 _IN_ORDER = " ORDER BY parts.letter, parts.number LIMIT ?"
@@ -203,12 +203,13 @@ def read_progress(row: Row) -> Progress:
 def read_waiting(row: Row) -> Waiting:
     """Make of a row of SELECT_WAITING what a schedule needs; raise `Illegible`."""
     progress = read_progress(row)
-    destination, via, authenticated = row[11:]
+    destination, via, authenticated, kind = row[11:]
     part = Part(text(row[0]), row[1])  # type: ignore[arg-type] # the checksum vouches for the types
     if not isinstance(destination, str) or authenticated is None:
         raise Illegible("a part has no letter or no destination")
-    lane = intern(destination.rpartition("@")[2]) if via is None else str(_hop(via))
-    return Waiting(part, lane, progress, bool(authenticated))
+    leads_to = destination.rpartition("@")[2] if via is None else str(_hop(via))
+    lane = lane_named(leads_to, Kind.BOUNCE if kind == Kind.BOUNCE.value else Kind.MAIL)
+    return Waiting(part, intern(lane), progress, bool(authenticated))
 
 
 def text(key: object) -> str:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from forwarder.delivery.lanes import is_for_bounces, lane_of, speaks_of_lane, waiting_of
+from forwarder.delivery.lanes import lane_of, speaks_of_lane, waiting_of
 from forwarder.model.destination import Hop
-from forwarder.model.letter import Kind, Part
+from forwarder.model.letter import Kind, Part, is_for_bounces
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope

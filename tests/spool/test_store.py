@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forwarder.delivery.lanes import waiting_of
 from forwarder.model.address import Address
 from forwarder.model.destination import Destination, Hop
-from forwarder.model.letter import Change, Letter, Part, Progress, Query, State
+from forwarder.model.letter import Change, Kind, Letter, Part, Progress, Query, State
 from forwarder.model.message import Delivery, MemoryContent, StrippedContent
 from forwarder.ports import SpoolError
 from forwarder.spool import store
@@ -218,6 +219,15 @@ async def test_waiting_tells_the_lane(tmp_path: Path) -> None:
         (part(1, 1), "[192.0.2.7]:25", True),
         (part(2), "gmail.example", False),
     ]
+    await spool.close()
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_a_restart_puts_letters_into_the_same_lanes(tmp_path: Path, kind: Kind) -> None:
+    spool = await opened(tmp_path)
+    one = replace(letter(1, parts=2), kind=kind)
+    await spool.store([one])
+    assert [waiting.lane for waiting in await spool.waiting()] == [waiting_of(one, n).lane for n in range(2)]
     await spool.close()
 
 
