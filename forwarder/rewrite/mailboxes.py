@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from forwarder.auth.dmarc.from_header import comment_end
 from forwarder.model.address import Address, AddressError, parse_domain, parse_mailbox
 from forwarder.rewrite.display_name import decoded
 
@@ -27,7 +28,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_IN_COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 _MAX_PARTS = 50  # an IDN costs up to a millisecond
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
@@ -91,7 +91,9 @@ def _tokens(text: str) -> Iterator[_Token]:
     position = 0
     while position < len(text):
         if text[position] == "(":
-            end = _after_comment(text, position)
+            end = comment_end(text, position)
+            if not end:
+                raise MailboxError("a comment is not closed")
             yield _Token("comment", _ESCAPE.sub(r"\1", text[position + 1 : end - 1]))
         else:
             match = _TOKEN.match(text, position)
@@ -101,17 +103,6 @@ def _tokens(text: str) -> Iterator[_Token]:
             yield _Token(kind, _ESCAPE.sub(r"\1", match[kind]) if kind == "quoted" else match[kind])
             end = match.end()
         position = end
-
-
-def _after_comment(text: str, position: int) -> int:
-    """Give where the comment that begins at `position` ends; comments nest."""
-    depth = 0
-    while match := _IN_COMMENT.match(text, position):
-        position = match.end()
-        depth += {"(": 1, ")": -1}.get(match[0], 0)
-        if not depth:
-            return position
-    raise MailboxError("a comment is not closed")
 
 
 def _split(tokens: Sequence[_Token]) -> Iterator[Sequence[_Token]]:

@@ -157,7 +157,9 @@ def _tokens(text: str) -> Iterator[_Token]:
     position = 0
     while position < len(text):
         if text[position] == "(":
-            position = _after_comment(text, position)
+            position = comment_end(text, position)
+            if not position:
+                raise _FromError("a comment is not closed")
             continue
         match = _TOKEN.match(text, position)
         if match is None:
@@ -167,15 +169,15 @@ def _tokens(text: str) -> Iterator[_Token]:
             yield _Token(match.lastgroup or "", match[0])
 
 
-def _after_comment(text: str, position: int) -> int:
-    """Give where the comment that begins at `position` ends; comments nest."""
+def comment_end(text: str, position: int) -> int:
+    """Give the place behind the comment that begins at `position`, 0 if it is not closed; comments nest."""
     depth = 0
     while match := _IN_COMMENT.match(text, position):
         position = match.end()
         depth += {"(": 1, ")": -1}.get(match[0], 0)
         if not depth:
             return position
-    raise _FromError("a comment is not closed")
+    return 0
 
 
 def _mailboxes(tokens: Sequence[_Token]) -> Iterator[Sequence[_Token]]:
