@@ -6,6 +6,7 @@ before that is found out by its number.
 """
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -22,8 +23,10 @@ def main(arguments: list[str]) -> None:
         sys.exit(_ORPHANED)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    gc.disable()  # what is loaded stays
     from forwarder.app.worker import work
 
+    gc.enable()
     work(channel, listening)
 
 

@@ -6,12 +6,12 @@ The bookkeeping is `pool`'s; here it gets its connections, its clock and its swe
 import asyncio
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from ipaddress import ip_address
 
 from forwarder.delivery.line import Line
 from forwarder.delivery.pool import Pool, PoolKey, Use
 from forwarder.delivery.route import Target
 from forwarder.delivery.settings import CourierSettings
+from forwarder.model.address import parse_ip
 from forwarder.ports import Clock, ConnectionLost, Dialer
 from forwarder.smtp.client import Client, TlsUse
 
@@ -42,10 +42,8 @@ class Lines:
 
     def source(self, address: str) -> str | None:
         """Give the address to send from, None where the system chooses."""
-        version = ip_address(address).version
-        return next(
-            (source for source in self._settings.source_addresses if ip_address(source).version == version), None
-        )
+        version = parse_ip(address).version
+        return next((source for source in self._settings.source_addresses if parse_ip(source).version == version), None)
 
     def in_seconds(self, seconds: float) -> float:
         """Say what the clock's monotonic seconds will be then."""
