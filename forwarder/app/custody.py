@@ -27,6 +27,7 @@ from forwarder.app.settings import (
 )
 from forwarder.app.wanted import Unready, Wanted
 from forwarder.config import Config
+from forwarder.delivery.attempts import Tools
 from forwarder.delivery.classify import provider_of
 from forwarder.delivery.ledger import LocalLedger
 from forwarder.delivery.pacer import LocalPacer
@@ -107,14 +108,8 @@ class Custody:
             Random(),  # noqa: S311 - spreads load
             self._new_id,
         )
-        self.runner = Runner(
-            runner_settings(config, self.spool.refusal),
-            spool=self.spool,
-            carrier=self._courier,
-            settlement=self._settlement,
-            clock=self._clock,
-            log=log,
-        )
+        tools = Tools(self.spool, self._courier, self._settlement, self._clock, log)
+        self.runner = Runner(runner_settings(config, self.spool.refusal), tools)
         self.ports = Ports(
             limiter=LocalLimiter(SlidingLimiter(self._clock.monotonic)),
             doorkeeper=self._admission,

@@ -52,7 +52,7 @@ class Tools:
     settlement: Settlement
     clock: Clock
     log: EventLog
-    sleep: Callable[[float], Awaitable[None]]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Attempts:

@@ -9,21 +9,20 @@ and what the operator does, which comes in by `changed` and `gone`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from forwarder.delivery import notices
-from forwarder.delivery.attempts import Attempts, Carrier, Tools
+from forwarder.delivery.attempts import Attempts, Tools
 from forwarder.delivery.lanes import waiting_of
 from forwarder.delivery.schedule import Bounds, Due, Schedule
-from forwarder.delivery.settlement import Settlement
 from forwarder.model.address import Address
 from forwarder.model.faults import NO_ROOM, NOT_STORED
 from forwarder.model.letter import Kind, Letter, Part, Query, State, Waiting
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
-from forwarder.ports import Clock, EventLog, NotKept, Spool, SpoolError, SpoolFull
+from forwarder.ports import NotKept, SpoolError, SpoolFull
 
 _AT_ONCE = 500  # parts that are placed before others have their turn
 _LONGEST_SLEEP = 30.0  # seconds: a machine that was suspended is noticed after this
@@ -48,26 +47,15 @@ class RunnerSettings:
 class Runner:
     """Implements `Keeper`. `start` it, then `run` it in a task, `drain` it at the end."""
 
-    def __init__(
-        self,
-        settings: RunnerSettings,
-        *,
-        spool: Spool,
-        carrier: Carrier,
-        settlement: Settlement,
-        clock: Clock,
-        log: EventLog,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, settings: RunnerSettings, tools: Tools) -> None:
         self._settings = settings
-        self._spool = spool
-        self._settlement = settlement
-        self._clock = clock
-        self._log = log
-        self._sleep = sleep
-        self._schedule = Schedule(settlement.settings.intervals, settings.bounds)
+        self._spool = tools.spool
+        self._settlement = tools.settlement
+        self._clock = tools.clock
+        self._log = tools.log
+        self._sleep = tools.sleep
+        self._schedule = Schedule(tools.settlement.settings.intervals, settings.bounds)
         self._notices = notices.Notices(settings.notice_after, settings.notice_every)
-        tools = Tools(spool, carrier, settlement, clock, log, sleep)
         self._attempts = Attempts(tools, self._schedule, self._notices)
         self._running: dict[Part, Due] = {}  # tried by the courier that cut through
         self.deciding = asyncio.Lock()  # held by who changes HELD parts, of which there are no leases

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from forwarder.delivery.attempts import Tools
 from forwarder.delivery.runner import Runner, RunnerSettings
 from forwarder.delivery.schedule import Bounds
 from forwarder.delivery.settlement import Settlement, SettlementSettings
@@ -123,15 +124,8 @@ def make(
     store = spool or MemorySpool()
     numbers = count(len(store.stores) * 1000)
     settlement = Settlement(chosen or settings(), ticking, random.Random(1), lambda: f"own{next(numbers)}")
-    runner = Runner(
-        RunnerSettings(parse_mailbox("owner@home.test"), bounds or Bounds()),
-        spool=store,
-        carrier=carrier,
-        settlement=settlement,
-        clock=ticking,
-        log=log,
-        sleep=ticking.sleep,
-    )
+    tools = Tools(store, carrier, settlement, ticking, log, ticking.sleep)
+    runner = Runner(RunnerSettings(parse_mailbox("owner@home.test"), bounds or Bounds()), tools)
     return Loop(runner, settlement, store, carrier, ticking, log)
 
 

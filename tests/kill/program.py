@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from forwarder.delivery.attempts import Tools
 from forwarder.delivery.intervals import Intervals
 from forwarder.delivery.queue_desk import Desktop, QueueDesk
 from forwarder.delivery.runner import Runner, RunnerSettings
@@ -105,11 +106,7 @@ class Small:
         bounds = Bounds(patience=0.05)
         runner = Runner(
             RunnerSettings(POSTMASTER, bounds=bounds, notice_after=0.02, notice_every=0.05),
-            spool=spool,
-            carrier=self,
-            settlement=settlement,
-            clock=self._clock,
-            log=self._log,
+            Tools(spool, self, settlement, self._clock, self._log),
         )
         self._runner = runner
         await runner.start()

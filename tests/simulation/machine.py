@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from forwarder.delivery.attempts import Tools
 from forwarder.delivery.classify import provider_of
 from forwarder.delivery.courier import CutThroughCourier, Surroundings
 from forwarder.delivery.ledger import LocalLedger
@@ -135,11 +136,7 @@ class Gateway:
         settlement = Settlement(settings, self.clock, random, self._new_id)
         self.runner = Runner(
             RunnerSettings(POSTMASTER, refusal=spool.refusal),
-            spool=spool,
-            carrier=self.carrier,
-            settlement=settlement,
-            clock=self.clock,
-            log=self.log,
+            Tools(spool, self.carrier, settlement, self.clock, self.log),
         )
         self.gateway = session.Gateway(
             session.Settings("mx.ours.test", POSTMASTER, queue_first=plan.queue_first),
