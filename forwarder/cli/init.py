@@ -75,7 +75,7 @@ class _Plan:
 @click.option("--srs-domain", metavar="S", help="The domain of rewritten senders.  [default: fwd.D]")
 @click.option("--ipv4", multiple=True, metavar="IP", help="A public IPv4 address of this host; repeatable.")
 @click.option("--ipv6", multiple=True, metavar="IP", help="A public IPv6 address of this host; repeatable.")
-def command(
+def command(  # one parameter for each option
     domains: tuple[str, ...],
     to: str,
     folder: Path | None,

@@ -136,7 +136,7 @@ def show(path: Path, rules_path: Path | None, postmaster: str | None, as_json: b
 @click.option("--on", "day", type=click.DateTime(["%Y-%m-%d"]), help="The day (UTC) in place of today.")
 @_source_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def explain(
+def explain(  # one parameter for each option
     address: str,
     sender: str | None,
     day: "date | None",
