@@ -33,6 +33,10 @@ class Spoilt(SpoolError):  # noqa: N818 - it says what is the matter
     """A message file is missing or is not what was stored."""
 
 
+class Occupied(SpoolError):  # noqa: N818 - it says what is the matter
+    """An id has a message file already."""
+
+
 def is_id(name: str) -> bool:
     """Say whether a name is an id as `Gateway.new_id` makes them."""
     return _ID.fullmatch(name) is not None
@@ -134,7 +138,7 @@ class MessageFiles:
     async def write(self, id: str, content: Content) -> FiledContent:
         """Store a content; durable on return. Its digest is that of the octets as they are stored.
 
-        An id that has a file already raises `SpoolError`. Work that was begun is ended, cancelled or not.
+        An id that has a file already raises `Occupied`. Work that was begun is ended, cancelled or not.
         """
         path = self._messages / require_id(id)
         return await self._hands.file(lambda: self._write(id, path, content))
@@ -228,7 +232,7 @@ class MessageFiles:
             self._disk.status(path)
         except FileNotFoundError:
             return
-        raise SpoolError(f"there is a message {path.name} already")
+        raise Occupied(f"there is a message {path.name} already")
 
     def _settle(self, path: Path) -> None:
         """Make the new name durable."""

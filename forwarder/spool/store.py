@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from forwarder.model.faults import NO_ROOM, NOT_STORED
 from forwarder.model.letter import Change, Letter, Part, Query, Waiting
+from forwarder.model.message import Content
 from forwarder.model.reply import Reply
 from forwarder.ports import Clock, Damaged, EventLog, SpoolError, SpoolFull
 from forwarder.spool import queries, rows
@@ -30,7 +31,7 @@ from forwarder.spool.cleaning import Cleaning
 from forwarder.spool.database import Database
 from forwarder.spool.disk import Disk, RealDisk
 from forwarder.spool.faults import SpoolBroken, SpoolRefused
-from forwarder.spool.files import FiledContent, MessageFiles, Spoilt, require_id
+from forwarder.spool.files import FiledContent, MessageFiles, Occupied, Spoilt, require_id
 from forwarder.spool.fresh import Fresh
 from forwarder.spool.hands import Hands, Threads
 from forwarder.spool.inspection import DATABASE, enter
@@ -128,7 +129,7 @@ class EmbeddedSpool:
             while not schedule.complete:
                 await self._run(partial(queries.read_on, schedule=schedule, limit=_PARTS))
         for id, reason in schedule.damaged.items():
-            await self._cleaning.put_aside_quietly(id, reason)
+            await self._put_aside_quietly(id, reason)
         return [one for one in schedule.found if one.part.id not in schedule.damaged]
 
     async def lease(self, parts: Sequence[Part]) -> Sequence[Part]:
@@ -162,6 +163,7 @@ class EmbeddedSpool:
             letter, content = self._read(id, record)
             await self.files.verify(content)
         except (rows.Illegible, Spoilt) as error:
+            self._fresh.forget((id,))
             if not await self._cleaning.put_aside(id, str(error)):
                 return None  # it ended meanwhile
             raise Damaged(f"the letter {id} is damaged, and in quarantine now: {error}") from error
@@ -183,7 +185,7 @@ class EmbeddedSpool:
                     if id in records:
                         found.append(self._read(id, records[id])[0])
                 except (rows.Illegible, SpoolError) as error:
-                    await self._cleaning.put_aside_quietly(id, str(error))
+                    await self._put_aside_quietly(id, str(error))
         return found
 
     async def ids(self, query: Query) -> Sequence[str]:
@@ -281,10 +283,17 @@ class EmbeddedSpool:
             self.files.present(content)
             return content
         try:
-            return await self.files.write(letter.message.id, content)
+            return await self._write_file(letter.message.id, content)
         except SpoolBroken as error:
             self.halt(str(error))
             raise
+
+    async def _write_file(self, id: str, content: Content) -> FiledContent:
+        try:
+            return await self.files.write(id, content)
+        except Occupied:  # by what a store left that failed, and whose file could not be removed then either
+            await self._cleaning.drop(id)
+            return await self.files.write(id, content)
 
     async def _record(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write what must not be lost for want of room: an outcome, or what was handed on."""
@@ -303,6 +312,10 @@ class EmbeddedSpool:
         finally:
             if self._database.broken and self._lock is not None:
                 self.halt(self._database.broken)
+
+    async def _put_aside_quietly(self, id: str, reason: str) -> None:
+        self._fresh.forget((id,))
+        await self._cleaning.put_aside_quietly(id, reason)
 
     def _read(self, id: str, record: queries.Record) -> tuple[Letter, FiledContent]:
         fields = rows.read_fields(record.letter)

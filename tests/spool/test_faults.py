@@ -73,6 +73,23 @@ async def test_storing_is_whole_or_not_at_all(tmp_path: Path, error: int, on: bo
     assert at > 12  # every operation had its turn
 
 
+async def test_a_file_that_a_failed_store_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """The database may have no room for asking whether the file may go: what is asked goes with what others write."""
+    disk = DatabaseDisk()
+    spool = await opened(tmp_path, disk=disk)
+    await spool.store([letter(9)])
+    disk.connection.failing, disk.connection.code, disk.connection.times = "COMMIT", sqlite3.SQLITE_FULL, 2
+    with pytest.raises(SpoolFull):
+        await spool.store([letter(1, b"first")], [Change(part(9), DELIVERED)])
+    assert names(tmp_path, "messages") == {number(1), number(9)}
+    await spool.store([letter(1, b"again")], [Change(part(9), DELIVERED)])
+    kept = await spool.fetch(number(1))
+    assert kept is not None
+    assert octets(kept.message.content) == b"again"
+    assert names(tmp_path, "messages") == {number(1)}
+    await spool.close()
+
+
 async def test_short_writes_are_continued(tmp_path: Path) -> None:
     disk = FailingDisk()
     disk.short = True

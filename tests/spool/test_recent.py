@@ -8,10 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.model.letter import Change, Progress, State
-from forwarder.ports import SpoolError
+from forwarder.model.letter import Change, Progress, Query, State
+from forwarder.ports import Damaged, SpoolError
 from forwarder.spool import fresh
-from tests.spool.material import DELIVERED, QUEUED, FailingDisk, comparable, letter, number, opened, part
+from tests.spool.material import (
+    DELIVERED,
+    QUEUED,
+    DatabaseDisk,
+    FailingDisk,
+    comparable,
+    letter,
+    names,
+    number,
+    opened,
+    part,
+)
 
 HELD = Progress(State.HELD, reply="552 5.2.2 full", untold=True)
 
@@ -59,6 +70,24 @@ async def test_a_change_that_is_under_way_is_seen(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert spool.recent(number(1)) is None
     await changing
+    assert await spool.lease([part(1)]) == []
+    await spool.close()
+
+
+@pytest.mark.parametrize("seen_by", ["fetch", "find", "waiting"])
+async def test_what_is_in_quarantine_is_not_there(tmp_path: Path, seen_by: str) -> None:
+    disk = DatabaseDisk()
+    spool = await opened(tmp_path, disk=disk)
+    await spool.store([letter(1)])
+    if seen_by == "fetch":
+        (tmp_path / "spool" / "messages" / number(1)).write_bytes(b"spoilt")
+        with pytest.raises(Damaged):
+            await spool.fetch(number(1))
+    else:
+        disk.connection.execute("UPDATE parts SET progress_checksum = 0")
+        assert await (spool.find(Query()) if seen_by == "find" else spool.waiting()) == []
+    assert number(1) in names(tmp_path, "quarantine")
+    assert spool.recent(number(1)) is None
     assert await spool.lease([part(1)]) == []
     await spool.close()
 
