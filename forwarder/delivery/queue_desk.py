@@ -171,7 +171,10 @@ class QueueDesk:
         raise Refused(WRONG_USE, f'verb: "{verb}": the gateway does not know it')
 
     async def _select(self, request: Mapping[str, object]) -> Mapping[str, object]:
-        """Give the ids of what is meant, oldest first; with `for`, only of what that verb can change."""
+        """Give the ids of what is meant, oldest first; with `for`, only of what that verb can change.
+
+        A recipient who has the message already makes no filter fit: nothing can be done about it, or be listed.
+        """
         verb = text(request, "for")
         if verb and verb not in _APPLIES:
             raise Refused(WRONG_USE, f'for: "{verb}": no such verb')
@@ -179,11 +182,11 @@ class QueueDesk:
         if wanted.ids:  # they are kept whatever their states, so that the verb can say why it leaves one as it is
             found, unknown = await self._found(wanted)
             return {"ids": [letter.message.id for letter, _ in found], "unknown": unknown}
-        states = wanted.states
+        states = wanted.states or _OPEN
         if verb:
-            states = _APPLIES[verb][0] & (states or _OPEN)
-            if not states:
-                return {"ids": [], "unknown": []}
+            states &= _APPLIES[verb][0]
+        if not states:
+            return {"ids": [], "unknown": []}
         return {"ids": list(await self._spool.ids(replace(wanted.query, states=states))), "unknown": []}
 
     async def _found(self, wanted: Selection) -> tuple[list[tuple[Letter, tuple[int, ...]]], list[str]]:

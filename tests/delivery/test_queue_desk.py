@@ -124,6 +124,7 @@ async def test_the_null_sender_is_shown_and_sought_as_such() -> None:
         ({"to": "ONE@ours.example"}, [A]),
         ({"to": "one@inbox.example"}, [A]),
         ({"to": "one@nobody.example"}, []),
+        ({"to": "three@ours.example"}, []),  # has it already
         ({"domain": "Other.Example."}, [A]),
         ({"domain": "ours.example"}, [B, A]),
         ({"from": "b@sender.example"}, [B]),
