@@ -25,7 +25,7 @@ from forwarder.app.settings import (
     settlement_settings,
     spool_settings,
 )
-from forwarder.app.wanted import Unready, Wanted
+from forwarder.app.wanted import Unready, Wanted, is_handled_here, resend_refusal
 from forwarder.config import Config
 from forwarder.delivery.attempts import Tools
 from forwarder.delivery.classify import provider_of
@@ -219,14 +219,11 @@ class Custody:
         return decision.destinations if isinstance(decision, Forward) else ()
 
     def _is_served(self, address: Address) -> bool:
-        config = self._wanted.config
-        return address.domain in self._wanted.rules.domains or address.domain in (config.hostname, config.srs.domain)
+        return is_handled_here(address.domain, self._wanted.config, self._wanted.rules)
 
     def _refuses(self, address: Address) -> str:
         """Say why nothing may be resent to an address."""
-        if self._gateway.srs.is_ours(address) or self._is_served(address):
-            return f"{address.domain} is handled here: name the mailbox where its mail goes"
-        return ""
+        return resend_refusal(address.domain, self._wanted.config, self._wanted.rules)
 
     # Now and then
 

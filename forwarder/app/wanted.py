@@ -115,6 +115,18 @@ def read_rules(config: Config) -> tuple[Texts, RuleSet]:
         raise Unready([str(problem) for problem in error.problems]) from None
 
 
+def is_handled_here(domain: str, config: Config, rules: RuleSet) -> bool:
+    """Whether mail for a domain comes to this gateway."""
+    return domain in rules.domains or domain in (config.hostname, config.srs.domain)
+
+
+def resend_refusal(domain: str, config: Config, rules: RuleSet) -> str:
+    """Say why nothing may be resent to addresses of a domain; "" if it may."""
+    if is_handled_here(domain, config, rules):
+        return f"{domain} is handled here: name the mailbox where its mail goes"
+    return ""
+
+
 def read_keys(config: Config) -> Pems:
     """Read the keys that sign; raise `Unready`. Without `dkim.sign` and `arc.seal` none are needed."""
     if not config.dkim.sign and not config.arc.seal:

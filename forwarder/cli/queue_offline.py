@@ -11,7 +11,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from forwarder.app.settings import settlement_settings
-from forwarder.app.wanted import Unready, read_rules
+from forwarder.app.wanted import Unready, read_rules, resend_refusal
 from forwarder.config import Config
 from forwarder.delivery.queue_desk import Desktop, QueueDesk
 from forwarder.delivery.settlement import Settlement
@@ -52,8 +52,10 @@ async def offline_desk(config: Config) -> AsyncIterator[QueueDesk]:
     def new_id() -> str:
         return message_id(clock.now(), SystemRandom().getrandbits(RANDOM_BITS))
 
+    rules = _Rules(config)
     try:
-        yield QueueDesk(spool, _Bouncer(config, clock, new_id), _Nobody(), Desktop(clock, new_id, log))
+        desktop = Desktop(clock, new_id, log, rules.refuse)
+        yield QueueDesk(spool, _Bouncer(config, clock, new_id, rules), _Nobody(), desktop)
     finally:
         await spool.close()
 
@@ -68,27 +70,45 @@ class _Nobody:
         """Tell nobody."""
 
 
-class _Bouncer:
-    """Writes DSNs. The rules say where those go whose sender is an address of ours: they are read when needed."""
+class _Rules:
+    """The rules in the files, read when they are needed first; there may be none that can be read."""
 
-    def __init__(self, config: Config, clock: SystemClock, new_id: Callable[[], str]) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._settlement = Settlement(
-            settlement_settings(config, self._where, lambda message: message), clock, SystemRandom(), new_id
-        )
-        self._rules: RuleSet | None = None
+        self._read: RuleSet | None = None
+
+    def read(self) -> RuleSet:
+        """Give them; raise `Unready`."""
+        if self._read is None:
+            self._read = read_rules(self._config)[1]
+        return self._read
+
+    def refuse(self, address: Address) -> str:
+        """Say why nothing may be resent to an address, as a running gateway does; "" if it may."""
+        try:
+            return resend_refusal(address.domain, self._config, self.read())
+        except Unready as error:
+            return f"whether {address.domain} is handled here cannot be told without the rules: {error}"
+
+
+class _Bouncer:
+    """Writes DSNs. The rules say where those go whose sender is an address of ours."""
+
+    def __init__(self, config: Config, clock: SystemClock, new_id: Callable[[], str], rules: _Rules) -> None:
+        settings = settlement_settings(config, self._where, _unsigned)
+        self._settlement = Settlement(settings, clock, SystemRandom(), new_id)
+        self._rules = rules
 
     def bounce(self, letter: Letter, numbers: Sequence[int], reply: Reply) -> tuple[Sequence[Letter], Sequence[Change]]:
         """Give the DSNs, and what becomes of the parts; raise `SpoolError`."""
         return self._settlement.bounce(letter, numbers, reply)
 
     def _where(self, address: Address) -> tuple[Destination, ...]:
-        if self._rules is None:
-            try:
-                self._rules = read_rules(self._config)[1]
-            except Unready as error:
-                raise SpoolError(f"bounces need the rules: {error}") from None
-        decision = self._rules.resolve(address, None, datetime.now(UTC).date())
+        try:
+            rules = self._rules.read()
+        except Unready as error:
+            raise SpoolError(f"bounces need the rules: {error}") from None
+        decision = rules.resolve(address, None, datetime.now(UTC).date())
         if isinstance(decision, NotServed):
             return (Destination(address),)
         return decision.destinations if isinstance(decision, Forward) else ()

@@ -55,6 +55,8 @@ class Site:
         )
         (folder / "run").mkdir()
         (folder / "state").mkdir()
+        (folder / "rules").mkdir()
+        (folder / "rules" / "ours.rules").write_text("[ours.example]\n* -> me@inbox.example\n")
 
     @property
     def socket(self) -> Path:
@@ -474,6 +476,23 @@ def test_the_filters_mean_the_same_to_the_store(site: Site) -> None:
         (["01bb"], [B]),
     ):
         assert [message["id"] for message in site.json("list", *arguments)["messages"]] == found, arguments
+
+
+@pytest.mark.parametrize("address", ["x@ours.example", "x@OURS.example", "me@mx1.example.org"])
+def test_nothing_is_resent_to_where_it_would_come_back(site: Site, address: str) -> None:
+    """As a running gateway refuses it: the sender would be sent a bounce for what the operator mistyped."""
+    asyncio.run(_kept(site.spool, letter(A)))
+    result = site.run("resend", A, "--to", address)
+    assert result.exit_code == 2 and "is handled here: name the mailbox" in result.stderr
+    assert [message["id"] for message in site.json("list")["messages"]] == [A]
+
+
+def test_without_rules_nobody_knows_what_would_come_back(site: Site) -> None:
+    asyncio.run(_kept(site.spool, letter(A)))
+    (site.folder / "rules" / "ours.rules").write_text("[ours.example\n")
+    result = site.run("resend", A, "--to", "x@elsewhere.example")
+    assert result.exit_code == 2 and "cannot be told without the rules" in result.stderr
+    assert "ours.rules:1:" in result.stderr
 
 
 def test_a_spool_in_use_is_refused(site: Site) -> None:
