@@ -48,7 +48,8 @@ Next, to go live:
       sudo systemctl enable --now forwarder.socket forwarder.service
     Or try it in this terminal first, with nothing but the right to listen on port 25:
       sudo systemd-run --pty --uid={user} --property=AmbientCapabilities=CAP_NET_BIND_SERVICE \\
-        --property=Environment={pythonpath} {python} -m forwarder serve --config {config}
+        --property=Environment={pythonpath} --property=LoadCredential={credential} \\
+        {python} -m forwarder serve --config {config}
 
  4. Open port 25 in the firewall, for example: sudo ufw allow 25/tcp
     Many providers block outgoing port 25 until you ask them; `nc -vz gmail-smtp-in.l.google.com 25` shows it.
@@ -109,7 +110,7 @@ def _local(folder: Path, config: Path) -> str:
         python=_unit_word(sys.executable),
         config=_unit_word(config),
         pythonpath=_unit_word(f"PYTHONPATH={_DEPLOY.parent}"),
-        credential=_specifiers(f"srs.secrets:{folder / 'srs.secrets'}"),
+        credential=_specifiers(_credential(folder)),
         state=_unit_word(folder / "state"),
         run=_unit_word(folder / "run"),
     )
@@ -127,7 +128,13 @@ def _steps(folder: Path, config: Path) -> str:
         user_steps=_user_steps(folder),
         python=quote(sys.executable),
         pythonpath=quote(f"PYTHONPATH={_DEPLOY.parent}"),
+        credential=quote(_credential(folder)),
     )
+
+
+def _credential(folder: Path) -> str:
+    """Say which secret systemd hands over: it is root's where root has prepared the folder."""
+    return f"srs.secrets:{folder / 'srs.secrets'}"
 
 
 def _user() -> str:

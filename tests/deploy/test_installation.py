@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def test_a_folder_is_prepared_and_the_next_steps_are_said(tmp_path: Path) -> Non
     assert "\x1b" not in done.stdout
     checked = [line.strip() for line in done.stdout.splitlines() if "config check --config" in line]
     assert subprocess.run(checked[0], shell=True, check=False).returncode == 0
+
+
+def test_the_trial_in_a_terminal_is_handed_the_secret(tmp_path: Path) -> None:
+    """What root prepares is root's, mode 0600: the service's user could not read it."""
+    done = quickstart("--domain", "example.org", "--to", "me@gmail.com", "--dir", "my mail", cwd=tmp_path)
+    said = done.stdout.replace("\\\n", "")
+    words = shlex.split(next(line for line in said.splitlines() if "systemd-run" in line))
+    assert f"--property=LoadCredential=srs.secrets:{tmp_path / 'my mail' / 'srs.secrets'}" in words
 
 
 def test_without_a_folder_it_takes_one_named_after_the_domain(tmp_path: Path) -> None:
