@@ -106,6 +106,7 @@ class CutThroughCourier:
         self._undecided: OrderedDict[str, Sequence[_Promise]] = OrderedDict()  # by message, until it is answered
         self._running: dict[Key, _Promise] = {}  # those whose sender comes again
         self._tasks: set[asyncio.Task[None]] = set()
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._in_all = Turns(settings.limits.connections)
         self._carrying: set[_Job] = set()  # for the spool
         self._ending = False
@@ -155,6 +156,8 @@ class CutThroughCourier:
 
     async def unheard(self, message: Outgoing) -> None:
         """Remember what was delivered of a message whose sender did not learn of it and will send it again."""
+        if self._forgetting:  # what was used up by the question is to be known again
+            await asyncio.wait(self._forgetting)
         digest = message.content.digest
         keys = (key_of(message, delivery, digest) for delivery in message.deliveries)
         known: dict[bytes, Outcome] = {key: outcome for key in keys if (outcome := self._answered.get(key))}
@@ -330,7 +333,9 @@ class CutThroughCourier:
 
     def _forget(self, keys: Iterable[Key]) -> None:
         if used_up := list(keys):
-            self._spawn(self._ledger_forget(used_up))
+            task = self._spawn(self._ledger_forget(used_up))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
 
     async def _ledger_forget(self, keys: Sequence[Key]) -> None:
         await self._ledger.forget(keys)
@@ -350,7 +355,7 @@ class CutThroughCourier:
 
     def _note_undecided(self, message: Outgoing, promises: Sequence[_Promise]) -> None:
         if undecided := [promise for promise in promises if not promise.future.done()]:
-            self._undecided[message.id] = undecided
+            self._undecided[message.id] = [*self._undecided.get(message.id, ()), *undecided]
         if len(self._undecided) > _ANSWERED:
             self._undecided.popitem(last=False)
 

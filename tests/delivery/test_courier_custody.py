@@ -99,6 +99,16 @@ class TestEntrusting:
                 await asyncio.sleep(0)
         assert len(hop.taken) == 2
 
+    async def test_a_retry_that_fails_again_leaves_it_known(self) -> None:
+        async with listening(Hop()) as hop, desk(hop.port) as ours:
+            sent = message("a@inbox.test")
+            for _ in range(4):
+                outcomes = await ours.courier.hand_on(sent, await soon(ours, 10))
+                await ours.courier.unheard(sent)  # for something else, as that another copy was over a limit
+                await until(lambda: not ours.courier._forgetting)
+                assert [outcome.verdict for outcome in outcomes] == [D]
+        assert len(hop.taken) == 1
+
 
 class TestKnown:
     async def test_what_nobody_knows_is_untried(self) -> None:
