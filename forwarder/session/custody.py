@@ -33,7 +33,7 @@ async def keep(gateway: Gateway, letter: Letter, outcomes: Sequence[Outcome], lo
         log.event("alert", component="spool", text=str(error))
         return error.reply
     except asyncio.CancelledError:  # the sender has gone, or we stop; it does not know, and will come again
-        keeping.add_done_callback(lambda done: _kept_unheard(gateway, letter.message, done))
+        keeping.add_done_callback(lambda done: _kept_unheard(gateway, letter.message, outcomes, done))
         raise
     _entrust(gateway, letter.message)
     return None
@@ -46,10 +46,21 @@ def _entrust(gateway: Gateway, message: Outgoing) -> None:
     gateway.courier.entrust(message, settled)
 
 
-def _kept_unheard(gateway: Gateway, message: Outgoing, keeping: "asyncio.Future[None]") -> None:
-    if not keeping.cancelled() and keeping.exception() is None:
+def _kept_unheard(
+    gateway: Gateway, message: Outgoing, outcomes: Sequence[Outcome], keeping: "asyncio.Future[None]"
+) -> None:
+    if keeping.cancelled():
+        return
+    if keeping.exception() is None:
         _entrust(gateway, message)
         note_unheard(gateway, message)
+    elif has_gone_out(outcomes):
+        note_unheard(gateway, message)
+
+
+def has_gone_out(outcomes: Sequence[Outcome]) -> bool:
+    """Whether a next hop has some of a message, or may have it yet: a sender that comes again must not make copies."""
+    return any(outcome.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for outcome in outcomes)
 
 
 def note_unheard(gateway: Gateway, message: Outgoing) -> None:

@@ -25,7 +25,7 @@ from forwarder.policy.rewriting import Rewriting
 from forwarder.ports import EventLog
 from forwarder.rewrite import headers, prepare
 from forwarder.rules import Discard, Forward, Limit, Place
-from forwarder.session.custody import is_owed_report, keep, letter_of
+from forwarder.session.custody import has_gone_out, is_owed_report, keep, letter_of, note_unheard
 from forwarder.session.departure import Departure, Evidence, Prospect, Ranges
 from forwarder.session.examination import Examination
 from forwarder.session.gateway import Gateway
@@ -210,17 +210,31 @@ async def _dispatch(gateway: Gateway, prepared: Prepared, header: Header, log: E
     ours: list[Sent] = []
     for part in parts:
         if (told.keep and not part.done) or is_owed_report(part.message, part.outcomes):
-            failed = await keep(gateway, letter_of(part.message, prepared.received, header), part.outcomes, log)
+            try:
+                failed = await keep(gateway, letter_of(part.message, prepared.received, header), part.outcomes, log)
+            except asyncio.CancelledError:  # `keep` sees to that one
+                _leave(gateway, [each.message for each in _out(parts, ours) if each is not part])
+                raise
             reply = failed or reply if told.keep else reply  # a report is no reason to have it all again
             if failed is None:
                 ours.append(part)
     if not reply.positive:
         for limit in prepared.limits:  # only what was forwarded counts, and a retry counts once
             gateway.limiter.give_back(limit.key)
-        for part in parts:
-            if part in ours or any(each.verdict in (Verdict.DELIVERED, Verdict.RUNNING) for each in part.outcomes):
-                await gateway.courier.unheard(part.message)  # the sender comes again, also with what we have
+        for part in _out(parts, ours):
+            await gateway.courier.unheard(part.message)  # the sender comes again, also with what we have
     return reply
+
+
+def _out(parts: Sequence[Sent], ours: Sequence[Sent]) -> Sequence[Sent]:
+    """Give those that must not go out again when the sender comes again; `ours` are in custody."""
+    return [part for part in parts if part in ours or has_gone_out(part.outcomes)]
+
+
+def _leave(gateway: Gateway, messages: Iterable[Outgoing]) -> None:
+    """See to messages that were offered when we are stopped before the sender is told: it will come again."""
+    for message in messages:
+        note_unheard(gateway, message)
 
 
 async def _offer(gateway: Gateway, prepared: Prepared, log: EventLog) -> Sequence[Sent]:
@@ -234,7 +248,11 @@ async def _offer(gateway: Gateway, prepared: Prepared, log: EventLog) -> Sequenc
         aliases = dict.fromkeys(each.recipient for each in one.deliveries)
         log.event("rewritten", again=one.id, to=_listed(aliases), text="these copies alone get a From of ours")
     offers = (_offer_one(gateway, prepared, one, deadline, log) for one in messages)
-    return [part for parts in await asyncio.gather(*offers) for part in parts]
+    try:
+        return [part for parts in await asyncio.gather(*offers) for part in parts]
+    except asyncio.CancelledError:  # one may be out while the other is under way
+        _leave(gateway, messages)
+        raise
 
 
 async def _offer_one(
@@ -258,7 +276,11 @@ async def _with_fallback(
     aliases = dict.fromkeys(each.recipient for each in again)
     text = "refused by DMARC behind us, so it is offered with a From of ours"
     log.event("rewritten", again=message.id, to=_listed(aliases), text=text)
-    outcomes = await gateway.courier.hand_on(message, deadline)
+    try:
+        outcomes = await gateway.courier.hand_on(message, deadline)
+    except asyncio.CancelledError:
+        _leave(gateway, [sent.message])
+        raise
     rest = [pair for pair in pairs if pair[0] not in again]
     first = replace(sent.message, deliveries=tuple(one for one, _ in rest))
     return [part for part in (Sent(first, [outcome for _, outcome in rest]), Sent(message, outcomes)) if part.outcomes]
@@ -278,7 +300,16 @@ async def _hand_on(
         found = iter(await gateway.courier.known(offered))
     elif offered.deliveries:
         found = iter(await gateway.courier.hand_on(offered, deadline))
-    return [stopped.get(one.recipient) or next(found) for one in message.deliveries]
+    idle = iter(await _stopped(gateway, message, stopped))
+    return [next(idle if one.recipient in stopped else found) for one in message.deliveries]
+
+
+async def _stopped(gateway: Gateway, message: Outgoing, stopped: Mapping[Address, Outcome]) -> Sequence[Outcome]:
+    """Give the outcomes of what is not offered; what we took when the sender was here before, we have already."""
+    deliveries = tuple(one for one in message.deliveries if one.recipient in stopped)
+    known = await gateway.courier.known(replace(message, deliveries=deliveries)) if deliveries else ()
+    pairs = zip(deliveries, known, strict=True)
+    return [stopped[one.recipient] if before.verdict is Verdict.UNTRIED else before for one, before in pairs]
 
 
 def _routed(one: Accepted, decision: Forward, log: EventLog) -> prepare.Routed:

@@ -181,6 +181,36 @@ async def test_custody_that_fails_when_the_sender_has_gone_is_nobodys(known: Sta
     assert (known.courier.entrusted, known.courier.untold) == ([], [])
 
 
+async def test_custody_that_fails_when_the_sender_has_gone_leaves_known_what_was_delivered(known: Stage) -> None:
+    known.keeper.gate.clear()
+    known.keeper.trouble = Reply(452, "4.3.1", "no room")
+    sending = asyncio.create_task(send(known, first_gets(DELIVERED, BUSY)))
+    while not known.courier.messages:
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    known.keeper.gate.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [message.id for message in known.courier.untold] == [known.courier.messages[0].id]
+
+
+async def test_what_is_stopped_is_taken_once_however_often_its_sender_comes(stage: Stage) -> None:
+    """A loop of one recipient: its sender is told by a DSN, and not by another one for each retry unheard."""
+    await stage.begin("<a@sender.example>", "<me@ours.example>", "<both@ours.example>")
+    octets = b"Delivered-To: both@ours.example\r\n" + MESSAGE
+    assert (await stage.send(octets)).code == 250
+    ((_, outcomes),) = stage.keeper.kept
+    assert sorted(outcome.verdict.value for outcome in outcomes) == ["delivered", "refused"]
+    stage.courier.already = DELIVERED  # as the courier says of what it was told is in custody
+    await stage.begin("<a@sender.example>", "<me@ours.example>", "<both@ours.example>")
+    assert (await stage.send(octets)).code == 250
+    assert len(stage.keeper.kept) == 1
+
+
 async def test_how_a_running_attempt_ends_is_told_to_the_keeper(known: Stage) -> None:
     await send(known, first_gets(DELIVERED, RUNNING))
     ((message, settled),) = known.courier.entrusted

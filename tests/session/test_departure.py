@@ -1,7 +1,7 @@
 """What leaves is signed, sealed and foreseen; From is rewritten only where it has to be."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ from forwarder.rewrite.signing_key import SigningKey, load_key, public_record
 from forwarder.session.departure import sign_own
 from forwarder.session.examination import Checks
 from forwarder.session.gateway import Signing
-from tests.session.stage import DELIVERED, Stage, srs
+from tests.session.stage import DELIVERED, FakeCourier, Stage, srs
 
 
 def key(domain: str, selector: str, private: RSAPrivateKey | Ed25519PrivateKey) -> SigningKey:
@@ -61,6 +61,20 @@ def zone(policy: str = "", *, spf: bool = True, author: str = "sender.example") 
 
 def letter(author: str = "Ann <a@sender.example>", more: bytes = b"") -> bytes:
     return b"From: " + author.encode() + b"\r\nTo: me@ours.example\r\nSubject: hello\r\n" + more + b"\r\n" + BODY
+
+
+async def stop_when(sending: Coroutine[None, None, Reply], courier: FakeCourier, offered: int) -> None:
+    """Cancel a session as soon as so many messages have been offered and it has come to rest."""
+    task = asyncio.create_task(sending)
+    while len(courier.messages) < offered:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def signed(octets: bytes, names: tuple[bytes, ...] = (b"from", b"subject")) -> bytes:
@@ -424,6 +438,37 @@ class TestEachAlias:
         ((kept, _),) = stage.keeper.kept
         assert [each.id for each in stage.courier.untold] == [kept.message.id]
 
+    async def test_one_that_is_out_when_we_are_stopped_is_not_sent_again(self) -> None:
+        scene = Scene(zone("reject"))
+        courier = scene.stage.courier
+        hand_on, never = courier.hand_on, asyncio.Event()
+
+        async def one_waits(message: Outgoing, deadline: float) -> Sequence[Outcome]:
+            outcomes = await hand_on(message, deadline)
+            if len(courier.messages) == 2:
+                await never.wait()
+            return outcomes
+
+        courier.hand_on = one_waits  # type: ignore[method-assign]
+        await stop_when(scene.send(letter(), "<me@ours.example>", HINDERED.format("both")), courier, 2)
+        assert courier.messages[0].id in [each.id for each in courier.untold]
+
+    async def test_one_that_is_kept_when_we_are_stopped_is_not_taken_again(self) -> None:
+        scene = Scene(zone("reject"))
+        stage = scene.stage
+        stage.courier.outcome = lambda _: Outcome(Verdict.DEFERRED, Reply(450, "4.2.1", "busy"), remote=True)
+        keep, never = stage.keeper.keep, asyncio.Event()
+
+        async def one_waits(letter: Letter, outcomes: Sequence[Outcome]) -> None:
+            if stage.keeper.kept:
+                await never.wait()
+            await keep(letter, outcomes)
+
+        stage.keeper.keep = one_waits  # type: ignore[method-assign]
+        await stop_when(scene.send(letter(), "<me@ours.example>", HINDERED.format("both")), stage.courier, 2)
+        ((kept, _),) = stage.keeper.kept
+        assert [each.id for each in stage.courier.untold] == [kept.message.id]
+
     async def test_a_from_is_worked_out_once_for_an_alias(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[Address] = []
 
@@ -488,6 +533,22 @@ class TestFallback:
         assert (await scene.send(letter())).code == 550
         assert scene.foreseen["action"] == "rewrite"
         assert len(scene.stage.courier.messages) == 1
+
+    async def test_what_is_out_when_we_are_stopped_at_the_second_offer_is_not_sent_again(self) -> None:
+        scene = Scene(zone("reject", spf=False))
+        courier = scene.stage.courier
+        courier.outcome = lambda each: DELIVERED if each.destination.address.local == "other" else REFUSED_BY_DMARC
+        hand_on, never = courier.hand_on, asyncio.Event()
+
+        async def second_waits(message: Outgoing, deadline: float) -> Sequence[Outcome]:
+            outcomes = await hand_on(message, deadline)
+            if len(courier.messages) == 2:
+                await never.wait()
+            return outcomes
+
+        courier.hand_on = second_waits  # type: ignore[method-assign]
+        await stop_when(scene.send(signed(letter()), "<both@ours.example>"), courier, 2)
+        assert [each.id for each in courier.untold] == [courier.messages[0].id]
 
     async def test_only_for_those_who_refused(self) -> None:
         scene = Scene(zone("reject", spf=False))
