@@ -206,7 +206,7 @@ class SpoolFull(SpoolError):  # noqa: N818 - it says what is the matter
 
 
 class Damaged(SpoolError):  # noqa: N818 - it says what is the matter
-    """A letter cannot be read whole; it has been moved to quarantine, and the operator was told."""
+    """A letter cannot be read whole, or changed; it has been moved to quarantine, and the operator was told."""
 
 
 class Spool(Protocol):
@@ -218,7 +218,8 @@ class Spool(Protocol):
     async def store(self, letters: Sequence[Letter], changes: Sequence[Change] = ()) -> None:
         """Take letters with the progress that they have, and apply changes to others, in one step.
 
-        A letter all of whose parts are final is done with: it and its content go.
+        A letter all of whose parts are final is done with: it and its content go. A change of one that is not there
+        any more raises `Damaged`.
         """
         ...
 

@@ -107,6 +107,8 @@ class Attempts:
             if letter:
                 with self.underway.opened(letter, [part.number for part in flight]):
                     await self._learn(batch, await self._offer(letter, dues, flight))
+        except Damaged:  # of another letter, which was to share an outcome
+            pass
         except SpoolError as error:  # before anything was sent
             self.recorder.failed(error)
             again = self._settlement.first_interval()
@@ -195,8 +197,22 @@ class Attempts:
         self, id: str, outcomes: Mapping[int, Outcome], since: Mapping[int, float], flight: set[Part]
     ) -> None:
         settled = self._settle(id, outcomes, since)
-        await self.recorder.surely(lambda: self._spool.store(settled.letters, settled.changes))
-        self._land(settled, [Part(id, number) for number in outcomes], flight)
+        parts = [Part(id, number) for number in outcomes]
+        try:
+            await self.recorder.surely(lambda: self._spool.store(settled.letters, settled.changes))
+        except Damaged as error:
+            self._drop(parts, outcomes, flight, error)
+        else:
+            self._land(settled, parts, flight)
+
+    def _drop(self, parts: Sequence[Part], outcomes: Mapping[int, Outcome], flight: set[Part], error: Damaged) -> None:
+        """Give up parts whose letter was moved away while they were tried: what became of them is the operator's."""
+        for part in parts:
+            came_to = outcomes[part.number].verdict.value
+            text = f"{error}; what became of part {part.number} cannot be recorded: {came_to}"
+            self._log.event("alert", component="spool", id=part.id, text=text)
+            self.underway.landed(flight, part)
+        self.release(parts)
 
     def _settle(self, id: str, outcomes: Mapping[int, Outcome], since: Mapping[int, float]) -> Settled:
         """Settle parts of an open letter, and bring it up to date."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from forwarder.model.address import AddressError, parse_domain
 from forwarder.model.letter import Change, Part, Query, State, Waiting
-from forwarder.ports import SpoolError
+from forwarder.ports import Damaged, SpoolError
 from forwarder.spool import rows
 from forwarder.spool.files import is_id
 from forwarder.spool.quarantine import remove_rows
@@ -37,16 +37,25 @@ def insert(connection: sqlite3.Connection, prepared: tuple[rows.Row, list[rows.R
 
 
 def apply(connection: sqlite3.Connection, changes: Sequence[Change]) -> list[str]:
-    """Change parts; remove the rows of letters that are done with, and give their ids. An unknown part is an error."""
+    """Change parts; remove the rows of letters that are done with, and give their ids.
+
+    An unknown part is an error; of a letter that is not there any more it is `Damaged`.
+    """
     for change in changes:
         part = change.part
         values = (*rows.progress_row(part, change.progress), part.id, part.number)
         if connection.execute(rows.UPDATE_PROGRESS, values).rowcount != 1:
-            raise SpoolError(f"there is no part {part.number} of a letter {part.id}")
+            raise _unknown(connection, part)
     done = [id for id in dict.fromkeys(change.part.id for change in changes) if _is_done(connection, id)]
     for id in done:
         remove_rows(connection, id)
     return done
+
+
+def _unknown(connection: sqlite3.Connection, part: Part) -> SpoolError:
+    if connection.execute("SELECT 1 FROM letters WHERE id = ?", (part.id,)).fetchone():
+        return SpoolError(f"there is no part {part.number} of a letter {part.id}")
+    return Damaged(f"the letter {part.id} is not in the spool any more")
 
 
 def _is_done(connection: sqlite3.Connection, id: str) -> bool:

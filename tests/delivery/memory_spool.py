@@ -57,6 +57,8 @@ class MemorySpool:
     def _change(self, change: Change) -> None:
         part = change.part
         self.leased.discard(part)
+        if part.id in self.quarantine:
+            raise Damaged(f"{part.id} is not there any more")
         if letter := self.letters.get(part.id):
             progress = list(letter.progress)
             progress[part.number] = change.progress

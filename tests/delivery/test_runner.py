@@ -442,6 +442,48 @@ async def test_a_spool_that_fails_before_the_attempt_is_asked_again(method: str)
         assert loop.spool.leased == set()
 
 
+async def test_a_letter_that_goes_to_quarantine_while_a_part_is_tried_is_given_up() -> None:
+    """What became of the part has no place any more: the operator is told, and nothing is tried without end."""
+    async with running() as loop:
+        gate = loop.carrier.gates["b.test"] = asyncio.Event()
+        loop.carrier.answer = lambda each: DELIVERED if each.destination.address.domain == "b.test" else DEFERRED
+        await loop.runner.keep(letter("a@a.test", "b@b.test"), [UNTRIED, UNTRIED])
+        await rest()
+        loop.spool.damaged.add("id1")
+        await loop.pass_time(100)  # the other part is due again
+        assert list(loop.spool.quarantine) == ["id1"]
+        gate.set()
+        await loop.pass_time(7200)
+        assert "b@b.test" in {str(each.destination.address) for m in loop.carrier.offered for each in m.deliveries}
+        told = [str(fields.get("text")) for fields in loop.log.named("alert")]
+        assert told[-1].endswith("what became of part 1 cannot be recorded: delivered")
+        assert loop.spool.leased == set()
+        assert (loop.runner._attempts.recorder.waiting, loop.runner._attempts.underway.parts) == (0, [])
+
+
+async def test_one_that_is_in_quarantine_keeps_no_other_from_sharing_an_outcome() -> None:
+    async with running(bounds=Bounds(per_lane=1)) as loop:
+        gate = loop.carrier.gates["a.test"] = asyncio.Event()
+        loop.carrier.answer = lambda each: UNREACHABLE
+        for n in range(4):
+            await loop.runner.keep(letter(id=f"x{n}"), [UNTRIED])
+        await rest()
+        store = loop.spool.store
+
+        async def meanwhile(letters: Sequence[Letter], changes: Sequence[Change] = ()) -> None:
+            if len(changes) > 1 and "x3" in loop.spool.letters:
+                loop.spool.quarantine["x3"] = loop.spool.letters.pop("x3")
+            await store(letters, changes)
+
+        loop.spool.store = meanwhile  # type: ignore[method-assign]
+        gate.set()
+        await loop.pass_time(600)
+        loop.carrier.answer = lambda each: DELIVERED
+        await loop.pass_time(7200)
+        assert (list(loop.spool.quarantine), loop.spool.letters, loop.spool.leased) == (["x3"], {}, set())
+        assert loop.log.named("alert") == []  # the spool is not in trouble
+
+
 async def test_a_damaged_letter_is_dropped_and_the_others_go() -> None:
     async with running() as loop:
         loop.spool.damaged.add("bad")

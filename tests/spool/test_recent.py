@@ -89,6 +89,8 @@ async def test_what_is_in_quarantine_is_not_there(tmp_path: Path, seen_by: str) 
     assert number(1) in names(tmp_path, "quarantine")
     assert spool.recent(number(1)) is None
     assert await spool.lease([part(1)]) == []
+    with pytest.raises(Damaged):
+        await spool.store([], [Change(part(1), DELIVERED)])
     await spool.close()
 
 
