@@ -14,6 +14,8 @@ from forwarder.spool.disk import Disk, Kind
 from forwarder.spool.faults import SpoolBroken
 from forwarder.spool.files import sync_folder, synced
 
+_MB = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:
@@ -56,8 +58,10 @@ class Room:
             return f"the free space is not known: {error.strerror or error}"
         if not self.ballast:
             return "the ballast could not be made again yet"
-        if space.octets < settings.minimum_free + settings.ballast:
-            return f"{space.octets // 1_000_000} MB are free"
+        needed = settings.minimum_free + settings.ballast
+        if space.octets < needed:
+            free, enough = space.octets // _MB, -(-needed // _MB)
+            return f"{free} MB are free, {enough} MB must be (spool.minimum_free and the ballast)"
         if space.files is not None and space.files < settings.minimum_files:
             return f"{space.files} files can be made"
         return ""

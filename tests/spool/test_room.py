@@ -34,6 +34,16 @@ async def test_mail_is_refused_before_the_disk_is_full(tmp_path: Path) -> None:
     await spool.close()
 
 
+async def test_the_alert_says_what_would_be_enough(tmp_path: Path) -> None:
+    """What must be free is more than `spool.minimum_free`: the number alone would look like enough."""
+    disk, log = FailingDisk(), RecordingLog()
+    disk.free = Space(105 * MB, None)
+    spool = await opened(tmp_path, log, disk=disk, settings=SpoolSettings(minimum_free=100 * MB, ballast=8 << 20))
+    (alert,) = log.named("alert")
+    assert "105 MB are free, 109 MB must be" in str(alert)
+    await spool.close()
+
+
 async def test_it_is_known_at_once_when_opened(tmp_path: Path) -> None:
     disk = FailingDisk()
     disk.free = Space(5 * MB, 100_000)
