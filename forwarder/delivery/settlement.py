@@ -138,13 +138,15 @@ class Settlement:
         carried: dict[int, Letter] = {}
         for numbers in stopped.values():
             if message := self.settings.rework(letter, numbers):
-                progress = tuple(self._anew(letter.progress[n], waited.get(n, 0.0)) for n in numbers)
+                progress = tuple(self._anew(letter, n, waited.get(n, 0.0)) for n in numbers)
                 carried |= dict.fromkeys(numbers, replace(letter, message=message, progress=progress))
         return carried
 
-    def _anew(self, before: Progress, waited: float) -> Progress:
-        """Begin again, but for what counts from when the message came."""
-        return Progress(State.QUEUED, self._clock.now(), waited=before.waited + waited, noticed=before.noticed)
+    def _anew(self, letter: Letter, number: int, waited: float) -> Progress:
+        """Begin again, but for what counts from when the message came, and what was told of the address."""
+        noticed = max(letter.progress[n].noticed for n in _siblings(letter, number))
+        waited += letter.progress[number].waited
+        return Progress(State.QUEUED, self._clock.now(), waited=waited, noticed=noticed)
 
     def bounce(self, letter: Letter, numbers: Sequence[int], reply: Reply) -> tuple[Sequence[Letter], Sequence[Change]]:
         """Give parts up for the reason that the operator gave: DSNs, and changes.

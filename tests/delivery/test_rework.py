@@ -144,6 +144,15 @@ def test_a_success_is_told_once_by_the_letter_that_went_on() -> None:
     assert b"Action: relayed" in b"".join(second.letters[0].message.content.chunks())
 
 
+def test_a_delay_is_told_once_whichever_letter_goes_on() -> None:
+    settling = settlement(Reworking())
+    to = [delivery(f"{n}@a.test", "DELAY", alias="x@o.test") for n in range(2)]
+    late = settling.settle(letter(*to), {0: DEFERRED}, {0: 60.0})
+    assert [each.kind for each in late.letters] == [Kind.BOUNCE]
+    (made,) = settling.settle(late.letter, {1: refused()}, {1: 60.0}).letters
+    assert settling.settle(made, {0: DEFERRED}, {0: 60.0}).letters == ()
+
+
 # In the loop
 
 
