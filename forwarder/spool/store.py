@@ -292,6 +292,7 @@ class EmbeddedSpool:
         try:
             return await self.files.write(id, content)
         except Occupied:  # by what a store left that failed, and whose file could not be removed then either
+            await self.files.removed()  # or what is to go would take the new file with it
             await self._cleaning.drop(id)
             return await self.files.write(id, content)
 

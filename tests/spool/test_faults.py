@@ -1,8 +1,11 @@
 """Rows 24, 54 and 55: the disk fails in every operation there is, and the database in its commit."""
 
+import asyncio
 import errno
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -11,6 +14,7 @@ from forwarder.model.letter import Change, Letter, Progress, Query, State
 from forwarder.model.message import MemoryContent
 from forwarder.ports import SpoolError, SpoolFull
 from forwarder.spool.faults import SpoolBroken, SpoolRefused
+from forwarder.spool.hands import Inline
 from tests.fakes import RecordingLog
 from tests.spool.material import (
     DELIVERED,
@@ -25,6 +29,7 @@ from tests.spool.material import (
     part,
 )
 
+T = TypeVar("T")
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EMFILE]
 BODY = b"0123456789" * 1000
 
@@ -87,6 +92,30 @@ async def test_a_file_that_a_failed_store_left_is_in_nobodys_way(tmp_path: Path)
     assert kept is not None
     assert octets(kept.message.content) == b"again"
     assert names(tmp_path, "messages") == {number(1)}
+    await spool.close()
+
+
+async def test_a_removal_that_waits_does_not_take_a_new_file(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Inline):
+        async def file(self, work: Callable[[], T]) -> T:
+            if getattr(getattr(work, "func", None), "__name__", "") == "_drop_all":
+                await gate.wait()
+            return work()
+
+    spool = await opened(tmp_path, hands=Slow())
+    await spool.files.write(number(1), MemoryContent(b"left"))
+    spool.files.remove(number(1))
+    storing = asyncio.create_task(spool.store([letter(1, b"again")]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.set()
+    await storing
+    await spool.files.removed()
+    kept = await spool.fetch(number(1))
+    assert kept is not None
+    assert octets(kept.message.content) == b"again"
     await spool.close()
 
 
