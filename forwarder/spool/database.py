@@ -79,6 +79,11 @@ class Database:
             self._opened.close()
             self._opened = None
 
+    async def ended(self) -> None:
+        """Wait until all that was asked for is done, also where nobody waits for it any more."""
+        while self._rounds is not None:
+            await asyncio.wait((self._rounds,))
+
     async def run(self, work: Work[T]) -> T:
         """Do the work in the next group; durable on return."""
         if self.broken:

@@ -102,6 +102,7 @@ class EmbeddedSpool:
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self.files.removed()
+        await self._database.ended()
         await self._hands.database(self._database.close)
         if self._lock is not None:
             self._disk.close(self._lock)
