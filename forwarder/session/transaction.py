@@ -176,7 +176,7 @@ class Session:
         assert transaction is not None
         log = transaction.log.bind(size=content.size)
         hand = Hand(self._peer, self._helo, "", self._extended, transaction.options.smtputf8, self._tls)
-        reply = await hand_over(self._gateway, Arrival(transaction, hand, content, log))
+        reply = _naming(await hand_over(self._gateway, Arrival(transaction, hand, content, log)), transaction.id)
         sent = transaction.outgoing if reply.positive else None
         self._handed_on = sent and replace(sent, content=SpentContent(sent.content))  # frees memory and file
         name = {2: "accepted", 4: "deferred"}.get(reply.code // 100, "reject")
@@ -192,8 +192,10 @@ class Session:
     def spoiled(self, reply: Reply) -> Reply:
         """End a transaction whose message came in but cannot be accepted, for the listener's reason."""
         transaction = self._transaction
-        if transaction is not None and transaction.examination is not None:
-            transaction.examination.cancel()
+        if transaction is not None:
+            reply = _naming(reply, transaction.id)
+            if transaction.examination is not None:
+                transaction.examination.cancel()
         self._refuse(reply, "data")
         self._transaction = None
         return reply
@@ -227,3 +229,11 @@ class Session:
         log = self._transaction.log if self._transaction else self._log
         log.event("reject", stage=stage, helo=self._helo or None, code=reply.code, reply=reply, **fields)
         return reply
+
+
+def _naming(reply: Reply, id: str) -> Reply:
+    """Give a reply to a message with its id, if it has none: a refused sender quotes it, and the log is found by it."""
+    if id in reply.text:
+        return reply
+    first, separator, rest = reply.text.partition("\n")
+    return replace(reply, text=f"{first}, id {id}{separator}{rest}")

@@ -389,7 +389,7 @@ class TestEachAlias:
         scene = Scene(zone("reject"), REJECT)
         reply = await scene.send(letter(), HINDERED.format("me"), HINDERED.format("both"))
         assert (reply.code, reply.enhanced) == (550, "5.7.1")
-        assert reply.text.startswith("Forwarded, this would fail the DMARC policy of sender.example (reject)\n")
+        assert reply.text.startswith("Forwarded, this would fail the DMARC policy of sender.example (reject), id ")
         assert (scene.sent, scene.stage.keeper.kept) == ([], [])
 
     async def test_of_two_that_lead_to_one_mailbox_the_one_that_may_go_does(self) -> None:

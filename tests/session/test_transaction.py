@@ -453,10 +453,21 @@ async def test_vrfy_confirms_nobody(stage: Stage) -> None:
 
 async def test_a_spoiled_message_ends_the_transaction(stage: Stage) -> None:
     await stage.begin("<a@sender.example>", "<me@ours.example>")
-    reply = Reply(550, "5.6.0", "bare LF")
-    assert stage.session.spoiled(reply) == reply
+    reply = stage.session.spoiled(Reply(550, "5.6.0", "bare LF"))
     assert not stage.session.in_transaction
-    assert stage.log.named("reject")[0]["code"] == 550
+    (event,) = stage.log.named("reject")
+    assert event["code"] == 550
+    assert reply == Reply(550, "5.6.0", f"bare LF, id {event['id']}")
+
+
+async def test_a_refusal_by_content_names_the_id_once_on_its_first_line(stage: Stage) -> None:
+    """A sender who asks about it quotes the reply; the log is found by the id."""
+    await stage.begin("<a@sender.example>", "<me@ours.example>")
+    reply = await stage.send(b" folded\r\n\r\nx\r\n")
+    (event,) = stage.log.named("reject")
+    assert reply.code == 554
+    assert reply.text.partition("\n")[0].endswith(f", id {event['id']}")
+    assert reply.text.count(str(event["id"])) == 1
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
