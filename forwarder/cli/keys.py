@@ -138,7 +138,7 @@ def _refuse_taken(config: Config, new: Sequence[NewKey]) -> None:
 
 def _made_text(stored: StoredKey, key: SigningKey, path: Path) -> str:
     then = (
-        f"it signs from then on that the gateway reloads (systemctl reload forwarder) or starts; before that, publish "
+        f"it signs as soon as the gateway reloads (systemctl reload forwarder) or starts; before that, publish "
         f"the record and see whether it is there: forwarder dns check --domain {key.domain}"
         if stored.state is KeyState.SIGNING
         else f"it does not sign yet: when the record is live, forwarder keys rotate --domain {key.domain}"
