@@ -37,8 +37,9 @@ class Told:
 class Report:
     """One DSN: the same `action` for all `recipients`, of which there is at least one. Every time is aware.
 
-    `id` is the DSN's own, letters and digits; `to` the sender of the original message, which came at `arrived`;
-    `envid` and `ret` are as in `MailOptions`; `expires` says until when a DELAYED message is tried.
+    `id` is the DSN's own, letters and digits; `to` the sender of the original message, which came at `arrived` and was
+    given the id `about` then, "" where that is not known; `envid` and `ret` are as in `MailOptions`; `expires` says
+    until when a DELAYED message is tried.
     """
 
     action: Action
@@ -51,3 +52,4 @@ class Report:
     envid: str = ""
     ret: str = ""
     expires: datetime | None = None
+    about: str = ""

@@ -64,6 +64,8 @@ def _of_message(report: Report) -> Iterable[str]:
         yield f"Original-Envelope-Id: {_decoded(report.envid)}"  # RFC 3464 2.2.1, RFC 3461 6.3 (a)
     yield f"Reporting-MTA: dns; {report.hostname}"  # RFC 3464 2.2.2
     yield f"Arrival-Date: {format_datetime(report.arrived)}"  # RFC 3464 2.2.5
+    if report.about:
+        yield f"X-Forwarder-ID: {report.about}"  # RFC 3464 2.4: what the sender was told with our 250
 
 
 def _of_recipient(report: Report, told: Told) -> Iterable[str]:

@@ -309,6 +309,7 @@ class Settlement:
             message.options.envid,
             message.options.ret,
             self._given_up_at(now, steps) if action is Action.DELAYED else None,
+            message.id,
         )
         octets = compose(report, message.content)
         return self.outgoing(report.id, (message.original_sender,), octets, Kind.BOUNCE)

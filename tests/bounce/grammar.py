@@ -12,7 +12,7 @@ MTA = re.compile(rf"dns; (?:{NAME}|\[[0-9.]+\]|\[IPv6:[0-9a-f:.]+\])")
 XTEXT_ADDRESS = r"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\})+"  # RFC 6533 3 utf-8-addr-xtext
 ADDRESS = re.compile(rf"[Uu][Tt][Ff]-8; {XTEXT_ADDRESS}|(?![Uu][Tt][Ff]-8;)[!-:<-~]+; ?[ -~]+")
 DIAGNOSTIC = re.compile(r"smtp; [2-5][0-9]{2}(?: [ -~]*)?|X-Forwarder; [ -~]+")
-PER_MESSAGE = ("Original-Envelope-Id", "Reporting-MTA", "Arrival-Date")
+PER_MESSAGE = ("Original-Envelope-Id", "Reporting-MTA", "Arrival-Date", "X-Forwarder-ID")
 PER_RECIPIENT = (
     *("Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code"),
     *("Last-Attempt-Date", "Will-Retry-Until"),

@@ -173,6 +173,11 @@ def test_envelope_id_is_decoded(envid: str, expected: str | None) -> None:
     assert composed(report(envid=envid)).message.get("Original-Envelope-Id") == expected
 
 
+@pytest.mark.parametrize(("about", "expected"), [("01M83FRA2M1XKX79", "01M83FRA2M1XKX79"), ("", None)])
+def test_the_id_that_its_sender_was_told(about: str, expected: str | None) -> None:
+    assert composed(report(about=about)).message.get("X-Forwarder-ID") == expected
+
+
 @pytest.mark.parametrize(
     ("relay", "expected"),
     [

@@ -280,5 +280,6 @@ def dsn(received: Received) -> Dsn:
     about, *recipients = (group for group in groups if isinstance(group, Message))
     assert about["Reporting-MTA"] == "dns; mx.forward.test"
     assert about["Arrival-Date"]
+    assert about["X-Forwarder-ID"]
     assert b"box@" not in received.octets, "where the alias leads is not the sender's business"
     return Dsn(message, about, tuple(recipients))
