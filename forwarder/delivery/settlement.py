@@ -8,7 +8,9 @@ lets it (RFC 3461 4.1), once for each message and address of ours; in every othe
 A full or dead mailbox is the owner's affair, but for what is refused at the first attempt: that sender is still near.
 What DMARC refuses behind us may get another chance: `rework` makes a message with a From of ours of it, which goes on
 as a letter of its own, and nobody is told of the part that it replaces. Its time in the queue counts on. Both are in
-what is recorded in one step, so that a crash leaves the one or the other.
+what is recorded in one step, so that a crash leaves the one or the other. Where an address of ours has two destinations
+and the sender was told of the one already, a failure of the other one's new letter is the owner's to know; and while a
+new letter speaks for an address, so is a failure of what it left behind: two letters never tell the sender the same.
 
 A DSN of ours that cannot be delivered is never answered (RFC 5321 6.1); a notice that cannot be delivered is not even
 told of by a notice. A fault of ours is never the sender's: it is queued, and held when it expires.
@@ -17,7 +19,7 @@ Touches nothing: clock, randomness and ids are parameters. Never raises, except 
 raise.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -139,7 +141,10 @@ class Settlement:
         for numbers in stopped.values():
             if message := self.settings.rework(letter, numbers):
                 progress = tuple(self._anew(letter, n, waited.get(n, 0.0)) for n in numbers)
-                carried |= dict.fromkeys(numbers, replace(letter, message=message, progress=progress))
+                untold = letter.bounceable and not _was(letter, numbers[0], State.BOUNCED)
+                carried |= dict.fromkeys(
+                    numbers, replace(letter, message=message, progress=progress, bounceable=untold)
+                )
         return carried
 
     def _anew(self, letter: Letter, number: int, waited: float) -> Progress:
@@ -196,6 +201,7 @@ class Settlement:
         *,
         first: bool,
     ) -> Settled:
+        letter = _with_replaced(letter, carried) if carried else letter
         chance = self._randomness.random()  # one for all: what failed together may go together again
         steps = [
             self._step(letter, number, outcome, waited.get(number, 0.0), chance=chance, first=first)
@@ -247,7 +253,8 @@ class Settlement:
         return intervals.stretched(0.0 if at_once else intervals.drawn(attempts, chance), outcome.wait)
 
     def _given_up(self, letter: Letter, number: int, before: Progress, outcome: Outcome) -> Progress:
-        if _fate(outcome) in (Fate.OURS, Fate.HOLD) or not self._may_tell(letter, number, Action.FAILED):
+        is_owners = _fate(outcome) in (Fate.OURS, Fate.HOLD) or _was(letter, number, State.REPLACED)
+        if is_owners or not self._may_tell(letter, number, Action.FAILED):
             return replace(before, state=State.HELD, untold=letter.kind is not Kind.NOTICE)
         return replace(before, state=State.BOUNCED)
 
@@ -290,6 +297,7 @@ class Settlement:
             and step.after.state is State.QUEUED
             and not any(letter.progress[n].noticed for n in _siblings(letter, step.number))
             and not _was(letter, step.number, State.BOUNCED)
+            and not _was(letter, step.number, State.REPLACED)
             and self._may_tell(letter, step.number, Action.DELAYED)
         )
 
@@ -317,6 +325,14 @@ class Settlement:
     def _given_up_at(self, now: datetime, steps: Sequence[_Step]) -> datetime:
         left = self.settings.intervals.expire - max(step.after.waited for step in steps)
         return now + timedelta(seconds=max(0.0, left))
+
+
+def _with_replaced(letter: Letter, numbers: Iterable[int]) -> Letter:
+    """Give a letter as it is when these parts are carried on elsewhere."""
+    progress = list(letter.progress)
+    for number in numbers:
+        progress[number] = replace(progress[number], state=State.REPLACED)
+    return replace(letter, progress=tuple(progress))
 
 
 def _replaced(step: _Step, id: str) -> _Step:

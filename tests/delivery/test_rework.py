@@ -221,3 +221,55 @@ async def test_after_a_restart_it_goes_on_as_what_it_became() -> None:
         assert second.carrier.ids == ["id1-again1"]
     assert len(rework.asked) == 1
     assert spool.letters == {}
+
+
+# One address of ours with two destinations: its sender is told once, by one of the two letters
+
+
+def both(*notify: str) -> Letter:
+    return letter(*(delivery(to, *notify, alias="x@ours.test") for to in ("a@a.test", "b@b.test")))
+
+
+def dsns(*found: Sequence[Letter]) -> list[Letter]:
+    return [one for letters in found for one in letters if one.kind is Kind.BOUNCE]
+
+
+@pytest.mark.parametrize("last", [REFUSED, refused()])
+def test_who_was_told_of_the_first_is_not_told_of_the_second(last: Outcome) -> None:
+    decide = settlement(Reworking())
+    first = decide.settle(both(), {0: REFUSED}, {0: 0.0})
+    second = decide.settle(first.letter, {1: refused()}, {1: 0.0})
+    (again,) = second.letters
+    third = decide.settle(again, {0: last}, {0: 0.0})
+    assert len(dsns(first.letters, second.letters, third.letters)) == 1
+    assert (third.letter.progress[0].state, third.letter.progress[0].untold) == (State.HELD, True)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_is_left_behind_is_the_owners_to_know(at_once: bool) -> None:
+    decide = settlement(Reworking())
+    if at_once:
+        first = last = decide.settle(both(), {0: refused(), 1: REFUSED}, {0: 0.0, 1: 0.0})
+    else:
+        first = decide.settle(both(), {0: refused()}, {0: 0.0})
+        last = decide.settle(first.letter, {1: REFUSED}, {1: 0.0})
+    assert (last.letter.progress[1].state, last.letter.progress[1].untold) == (State.HELD, True)
+    assert dsns(first.letters, last.letters) == []
+    third = decide.settle(first.letters[0], {0: REFUSED}, {0: 0.0})
+    assert len(dsns(third.letters)) == 1
+
+
+def test_a_success_is_told_by_the_new_letter_alone() -> None:
+    decide = settlement(Reworking())
+    first = decide.settle(both("SUCCESS", "FAILURE"), {0: refused()}, {0: 0.0})
+    left = decide.settle(first.letter, {1: DELIVERED}, {1: 0.0})
+    again = decide.settle(first.letters[0], {0: DELIVERED}, {0: 0.0})
+    assert (len(dsns(left.letters)), len(dsns(again.letters))) == (0, 1)
+
+
+def test_of_what_is_late_only_the_new_letter_tells() -> None:
+    decide = settlement(Reworking())
+    first = decide.settle(both(), {0: refused()}, {0: 0.0})
+    left = decide.settle(first.letter, {1: DEFERRED}, {1: 60.0})
+    again = decide.settle(first.letters[0], {0: DEFERRED}, {0: 60.0})
+    assert (len(dsns(left.letters)), len(dsns(again.letters))) == (0, 1)
