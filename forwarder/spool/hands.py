@@ -7,8 +7,10 @@ given. What the work raises is raised here. Work that was given is done, even if
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Lock
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -42,13 +44,21 @@ class _Errand(Generic[T]):
 
 
 class Threads:
-    """A small pool for files and one thread for the database, for one event loop. `close` waits for what was begun."""
+    """A small pool for files and one thread for the database, for one event loop. `close` waits for what was begun.
+
+    What is left (`leave`) has a thread and a queue of its own, since finalizers run in the middle of anything, also
+    within the locks of a pool; of all ways to hand work over `SimpleQueue.put` alone may be called there.
+    """
 
     def __init__(self, file_threads: int = _FILE_THREADS) -> None:
         self._files = ThreadPoolExecutor(file_threads, "spool-file")
         self._database = ThreadPoolExecutor(1, "spool-database")
         self._ending = Lock()
         self._ended: list[_Errand[Any]] = []
+        self._left: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._closed = False
+        self._leaving = Thread(target=self._work_off, name="spool-left", daemon=True)
+        self._leaving.start()
 
     async def file(self, work: Callable[[], T]) -> T:
         """Run work with files."""
@@ -60,10 +70,9 @@ class Threads:
 
     def leave(self, work: Callable[[], None]) -> None:
         """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
-        try:
-            self._files.submit(work)
-        except RuntimeError:  # the threads have ended
-            work()
+        self._left.put(work)
+        if self._closed:
+            self._finish()
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Do as `run_in_executor` does, at less than half its cost; several that end together wake the loop once."""
@@ -97,6 +106,21 @@ class Threads:
         """End the threads."""
         self._files.shutdown()
         self._database.shutdown()
+        self._left.put(None)
+        self._leaving.join()
+        self._closed = True
+        self._finish()
+
+    def _work_off(self) -> None:
+        while (work := self._left.get()) is not None:
+            work()
+
+    def _finish(self) -> None:
+        """Do what was left when nobody was there to do it any more."""
+        with suppress(Empty):
+            while True:
+                if (work := self._left.get_nowait()) is not None:
+                    work()
 
 
 class Inline:
