@@ -30,7 +30,7 @@ class Hands(Protocol):
         ...
 
     def leave(self, work: Callable[[], None]) -> None:
-        """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
+        """Run work with files that nobody waits for, errors included. May be called from anywhere, at any time."""
         ...
 
 
@@ -69,7 +69,7 @@ class Threads:
         return await self._run(self._database, work)
 
     def leave(self, work: Callable[[], None]) -> None:
-        """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
+        """Run work with files that nobody waits for, errors included. May be called from anywhere, at any time."""
         self._left.put(work)
         if self._closed:
             self._finish()
@@ -113,14 +113,19 @@ class Threads:
 
     def _work_off(self) -> None:
         while (work := self._left.get()) is not None:
-            work()
+            _attempt(work)
 
     def _finish(self) -> None:
         """Do what was left when nobody was there to do it any more."""
         with suppress(Empty):
             while True:
                 if (work := self._left.get_nowait()) is not None:
-                    work()
+                    _attempt(work)
+
+
+def _attempt(work: Callable[[], None]) -> None:
+    with suppress(OSError):  # nobody could do anything about it
+        work()
 
 
 class Inline:
@@ -135,5 +140,5 @@ class Inline:
         return work()
 
     def leave(self, work: Callable[[], None]) -> None:
-        """Run work with files that nobody waits for; it must not raise. May be called from anywhere, at any time."""
-        work()
+        """Run work with files that nobody waits for, errors included. May be called from anywhere, at any time."""
+        _attempt(work)

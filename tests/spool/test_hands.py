@@ -52,3 +52,16 @@ def test_what_is_left_after_the_end_is_done_at_once() -> None:
     hands.close()
     hands.leave(lambda: done.append(1))
     assert done == [1]
+
+
+def test_an_error_in_what_is_left_stops_nothing() -> None:
+    hands, done = Threads(), list[int]()
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    for work in (fail, lambda: done.append(1), fail):
+        hands.leave(work)
+    hands.close()
+    hands.leave(fail)
+    assert done == [1]
