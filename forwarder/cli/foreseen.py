@@ -25,13 +25,13 @@ from forwarder.model.headers import Header, split_header
 from forwarder.ops.clock import SystemClock
 from forwarder.ops.keys import KeysError, load_keys
 from forwarder.policy.dmarc import Enforcement
-from forwarder.policy.rewriting import Action, Course, Foreseen, Wishes, decide
+from forwarder.policy.rewriting import Action, Course, Wishes, decide
 from forwarder.ports import Resolver
 from forwarder.rewrite import headers
 from forwarder.rewrite.author import Rewritten, Unwritable, rewrite_author
 from forwarder.rewrite.survival import Change
 from forwarder.session.budget import BudgetedResolver
-from forwarder.session.departure import held, surviving, unwelcome
+from forwarder.session.departure import held, plainly, surviving, unwelcome
 from forwarder.session.examination import DNS_SECONDS
 from forwarder.session.gateway import Signing
 from forwarder.session.substitutes import Substitutes
@@ -121,10 +121,7 @@ def _signing(config: Config) -> Signing:
 
 
 def _course(wishes: Wishes, foresight: Foresight, rewritten: Rewritten | Unwritable) -> Course:
-    foreseen = Foreseen(
-        foresight.expected.value, foresight.policy.value, foresight.passed_here, foresight.author, foresight.reason
-    )
-    return decide(wishes, foreseen, rewritten.reason if isinstance(rewritten, Unwritable) else "")
+    return decide(wishes, plainly(foresight), rewritten.reason if isinstance(rewritten, Unwritable) else "")
 
 
 def message_in_words(outlook: Outlook) -> Iterator[str]:

@@ -79,6 +79,13 @@ def surviving(signatures: Held, change: Change) -> frozenset[int]:
     return frozenset(n for n, (raw, signature) in signatures.items() if change.keeps(raw, signature))
 
 
+def plainly(foresight: Foresight) -> Foreseen:
+    """Give what is foreseen in the plain values that `policy.rewriting` decides by."""
+    return Foreseen(
+        foresight.expected.value, foresight.policy.value, foresight.passed_here, foresight.author, foresight.reason
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Prospect:
     """What is foreseen of the copies for one alias, and what is done about it."""
@@ -117,7 +124,7 @@ class Departure:
             last = sorted(routed, key=lambda one: one.recipient.address in refused)
             self.deliveries = prepare.deliveries(last, trace, evidence.results, leave_out)
 
-    @property
+    @cached_property
     def refused(self) -> Mapping[Address, Reply]:
         """The aliases whose copies must not go, and why."""
         courses = ((alias, each.course) for alias, each in self.prospects.items())
@@ -128,7 +135,7 @@ class Departure:
         """The domains whose signatures held on arrival and do not survive what we do to the header."""
         return [self._evidence.found.dkim[n].domain for n in self._held if n not in self._surviving]
 
-    @property
+    @cached_property
     def whole(self) -> Outgoing:
         """The message for everybody, as it is recognised when it comes again; not to be sent."""
         return replace(self._envelope, content=self._evidence.content, deliveries=self.deliveries)
@@ -176,10 +183,7 @@ class Departure:
         return Prospect(foresight, self._course(alias, foresight))
 
     def _course(self, alias: Address, foresight: Foresight) -> Course:
-        foreseen = Foreseen(
-            foresight.expected.value, foresight.policy.value, foresight.passed_here, foresight.author, foresight.reason
-        )
-        wishes = self._gateway.settings.rewriting
+        foreseen, wishes = plainly(foresight), self._gateway.settings.rewriting
         course = decide(wishes, foreseen)
         if course.action is Action.REWRITE and isinstance(found := self._substitutes.of(alias), Unwritable):
             return decide(wishes, foreseen, found.reason)
