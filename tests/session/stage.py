@@ -1,8 +1,10 @@
 """A gateway made of fakes, and a client that speaks to one session of it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
+
+import pytest
 
 from forwarder.model.address import Address, parse_mailbox
 from forwarder.model.envelope import Peer
@@ -151,3 +153,30 @@ def srs(address: str, day: int | None = None) -> Address:
     """Encode as the stage's gateway does, on its day unless told."""
     today = int(FakeClock().now().timestamp()) // 86_400
     return Srs("fwd.ours.example", [SECRET], 21).encode(parse_mailbox(address), today if day is None else day)
+
+
+async def stop_when(sending: Coroutine[None, None, Reply], courier: FakeCourier, offered: int) -> None:
+    """Cancel a session as soon as so many messages have been offered and it has come to rest."""
+    task = asyncio.create_task(sending)
+    while len(courier.messages) < offered:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def hold_second_offer(courier: FakeCourier) -> None:
+    """Let the second message that is offered have no answer."""
+    hand_on, never = courier.hand_on, asyncio.Event()
+
+    async def second_waits(message: Outgoing, deadline: float) -> Sequence[Outcome]:
+        outcomes = await hand_on(message, deadline)
+        if len(courier.messages) == 2:
+            await never.wait()
+        return outcomes
+
+    courier.hand_on = second_waits  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from forwarder.model.message import Delivery
 from forwarder.model.outcome import Outcome, Verdict
 from forwarder.model.reply import Reply
 from forwarder.model.ruling import Fate, Ruling, Scope
-from tests.session.stage import DELIVERED, MESSAGE, UNTRIED, Stage
+from tests.session.stage import DELIVERED, MESSAGE, UNTRIED, Stage, stop_when
 
 HOP = "mx[192.0.2.9]:25"
 REFUSED = Outcome(Verdict.REFUSED, Reply(550, "5.7.1", "spam"), HOP, remote=True)
@@ -147,14 +147,7 @@ async def test_a_full_disk_is_told_before_the_message_is_sent(stage: Stage) -> N
 
 async def test_custody_goes_through_when_the_sender_goes_away(known: Stage) -> None:
     known.keeper.gate.clear()
-    sending = asyncio.create_task(send(known, lambda _: RUNNING))
-    while not known.courier.messages:
-        await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    sending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sending
+    await stop_when(send(known, lambda _: RUNNING), known.courier, 1)
     assert known.keeper.kept == []
     known.keeper.gate.set()
     while not known.courier.untold:
@@ -167,14 +160,7 @@ async def test_custody_goes_through_when_the_sender_goes_away(known: Stage) -> N
 async def test_custody_that_fails_when_the_sender_has_gone_is_nobodys(known: Stage) -> None:
     known.keeper.gate.clear()
     known.keeper.trouble = Reply(452, "4.3.1", "no room")
-    sending = asyncio.create_task(send(known, lambda _: BUSY))
-    while not known.courier.messages:
-        await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    sending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sending
+    await stop_when(send(known, lambda _: BUSY), known.courier, 1)
     known.keeper.gate.set()
     for _ in range(5):
         await asyncio.sleep(0)
@@ -184,14 +170,7 @@ async def test_custody_that_fails_when_the_sender_has_gone_is_nobodys(known: Sta
 async def test_custody_that_fails_when_the_sender_has_gone_leaves_known_what_was_delivered(known: Stage) -> None:
     known.keeper.gate.clear()
     known.keeper.trouble = Reply(452, "4.3.1", "no room")
-    sending = asyncio.create_task(send(known, first_gets(DELIVERED, BUSY)))
-    while not known.courier.messages:
-        await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    sending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sending
+    await stop_when(send(known, first_gets(DELIVERED, BUSY)), known.courier, 1)
     known.keeper.gate.set()
     for _ in range(5):
         await asyncio.sleep(0)

@@ -1,7 +1,7 @@
 """What leaves is signed, sealed and foreseen; From is rewritten only where it has to be."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ from forwarder.rewrite.signing_key import SigningKey, load_key, public_record
 from forwarder.session.departure import sign_own
 from forwarder.session.examination import Checks
 from forwarder.session.gateway import Signing
-from tests.session.stage import DELIVERED, FakeCourier, Stage, srs
+from tests.session.stage import DELIVERED, Stage, hold_second_offer, srs, stop_when
 
 
 def key(domain: str, selector: str, private: RSAPrivateKey | Ed25519PrivateKey) -> SigningKey:
@@ -61,20 +61,6 @@ def zone(policy: str = "", *, spf: bool = True, author: str = "sender.example") 
 
 def letter(author: str = "Ann <a@sender.example>", more: bytes = b"") -> bytes:
     return b"From: " + author.encode() + b"\r\nTo: me@ours.example\r\nSubject: hello\r\n" + more + b"\r\n" + BODY
-
-
-async def stop_when(sending: Coroutine[None, None, Reply], courier: FakeCourier, offered: int) -> None:
-    """Cancel a session as soon as so many messages have been offered and it has come to rest."""
-    task = asyncio.create_task(sending)
-    while len(courier.messages) < offered:
-        await asyncio.sleep(0)
-    for _ in range(20):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def signed(octets: bytes, names: tuple[bytes, ...] = (b"from", b"subject")) -> bytes:
@@ -441,15 +427,7 @@ class TestEachAlias:
     async def test_one_that_is_out_when_we_are_stopped_is_not_sent_again(self) -> None:
         scene = Scene(zone("reject"))
         courier = scene.stage.courier
-        hand_on, never = courier.hand_on, asyncio.Event()
-
-        async def one_waits(message: Outgoing, deadline: float) -> Sequence[Outcome]:
-            outcomes = await hand_on(message, deadline)
-            if len(courier.messages) == 2:
-                await never.wait()
-            return outcomes
-
-        courier.hand_on = one_waits  # type: ignore[method-assign]
+        hold_second_offer(courier)
         await stop_when(scene.send(letter(), "<me@ours.example>", HINDERED.format("both")), courier, 2)
         assert courier.messages[0].id in [each.id for each in courier.untold]
 
@@ -538,15 +516,7 @@ class TestFallback:
         scene = Scene(zone("reject", spf=False))
         courier = scene.stage.courier
         courier.outcome = lambda each: DELIVERED if each.destination.address.local == "other" else REFUSED_BY_DMARC
-        hand_on, never = courier.hand_on, asyncio.Event()
-
-        async def second_waits(message: Outgoing, deadline: float) -> Sequence[Outcome]:
-            outcomes = await hand_on(message, deadline)
-            if len(courier.messages) == 2:
-                await never.wait()
-            return outcomes
-
-        courier.hand_on = second_waits  # type: ignore[method-assign]
+        hold_second_offer(courier)
         await stop_when(scene.send(signed(letter()), "<both@ours.example>"), courier, 2)
         assert [each.id for each in courier.untold] == [courier.messages[0].id]
 

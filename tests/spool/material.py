@@ -28,6 +28,7 @@ ALIAS = Address("shop", "example.org")
 INBOX = Destination(Address("me", "gmail.example"))
 QUEUED = Progress(State.QUEUED, NOW)
 DELIVERED = Progress(State.DELIVERED, attempts=1, reply="250 2.0.0 OK", relay="mx.example[192.0.2.1]:25")
+HELD = Progress(State.HELD, reply="552 5.2.2 full", untold=True)
 
 
 def number(n: int) -> str:

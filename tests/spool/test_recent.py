@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.model.letter import Change, Progress, Query, State
+from forwarder.model.letter import Change, Query, State
 from forwarder.ports import Damaged, SpoolError
 from forwarder.spool import fresh
 from tests.spool.material import (
     DELIVERED,
+    HELD,
     QUEUED,
     DatabaseDisk,
     FailingDisk,
@@ -23,8 +24,6 @@ from tests.spool.material import (
     opened,
     part,
 )
-
-HELD = Progress(State.HELD, reply="552 5.2.2 full", untold=True)
 
 
 async def test_it_is_what_a_reading_gives_and_given_once(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from forwarder.spool.hands import Inline
 from tests.fakes import RecordingLog
 from tests.spool.material import (
     DELIVERED,
+    HELD,
     NOW,
     QUEUED,
     comparable,
@@ -36,8 +37,6 @@ from tests.spool.material import (
     opened,
     part,
 )
-
-HELD = Progress(State.HELD, reply="552 5.2.2 full", untold=True)
 
 
 @settings(max_examples=60)
